@@ -1,0 +1,115 @@
+//! The first 512 bytes of a protected file: who the file is, and a commitment to its DEK.
+//!
+//! Invariant: written once, when the file gets its first byte, and never changed; data is bound to it, never to the key
+//! slots behind it. A [`Preamble`] that [`Preamble::verify`] accepted was written by a holder of the DEK.
+
+use crate::derive::{Derived, Label, derive};
+use crate::frame::{FRAME_LEN, Feature, Frame, HeaderError, Kind};
+use crate::geometry::Geometry;
+use crate::ids::{FileId, VolumeId};
+use crate::keys::Dek;
+use crate::wire::all_zero;
+
+/// Bytes of a preamble.
+pub const PREAMBLE_LEN: usize = FRAME_LEN;
+
+pub(crate) const KIND: Kind =
+    Kind { magic: *b"\x89CFDM\r\n\x1a", commitment: Label::FileCommitment, header: Label::FileHeader };
+/// Block overhead 48 (little-endian), layout 1 (one page is one block), one reserved byte.
+const LAYOUT: [u8; 4] = [48, 0, 1, 0];
+
+/// A file's immutable preamble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preamble {
+    frame: Frame,
+}
+
+impl Preamble {
+    /// The preamble of a new file. `origin` is the volume that the file is made in; it travels with the file.
+    pub fn create(dek: &Dek, file: FileId, origin: VolumeId, geometry: Geometry) -> Self {
+        let mut tail = [0; 112];
+        tail[..16].copy_from_slice(&origin.0);
+        Self { frame: Frame::create(&KIND, dek, geometry, file.0, LAYOUT, tail) }
+    }
+
+    /// The 512 bytes at the file's start.
+    pub fn encode(&self) -> [u8; PREAMBLE_LEN] {
+        self.frame.encode(&KIND)
+    }
+
+    /// Reads the first 512 bytes of a file, without a key. Extra bytes are ignored.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let frame = Frame::parse(&KIND, bytes)?;
+        let unknown = |feature, value| Err(HeaderError::UnknownFeature { feature, value });
+        if frame.kind_fields != LAYOUT {
+            return unknown(Feature::Layout, u32::from_le_bytes(frame.kind_fields));
+        }
+        if frame.incompat != 0 {
+            return unknown(Feature::Incompat, frame.incompat);
+        }
+        if !all_zero(&frame.tail[16..]) {
+            return Err(HeaderError::Damaged("reserved bytes"));
+        }
+        Ok(Self { frame })
+    }
+
+    /// Whether `dek` is this file's key: the commitment in constant time, then the MAC over every field.
+    ///
+    /// # Errors
+    /// [`HeaderError::WrongKey`] for another key, [`HeaderError::Forged`] if the key is right and a field is not.
+    pub fn verify(&self, dek: &Dek) -> Result<(), HeaderError> {
+        self.frame.verify(&KIND, dek)
+    }
+
+    /// The file's identifier.
+    pub fn file_id(&self) -> FileId {
+        FileId(self.frame.id)
+    }
+
+    /// The volume that the file was made in: part of the context of its wrapped keys.
+    pub fn origin(&self) -> VolumeId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.frame.tail[..16]);
+        VolumeId(id)
+    }
+
+    /// The file's geometry.
+    pub fn geometry(&self) -> Geometry {
+        self.frame.geometry
+    }
+
+    /// Format version, `(major, minor)`.
+    pub fn version(&self) -> (u16, u16) {
+        (crate::FORMAT_MAJOR, self.frame.minor)
+    }
+
+    /// Feature flags, `(incompat, ro_compat, compat)`.
+    pub fn flags(&self) -> (u32, u32, u32) {
+        (self.frame.incompat, self.frame.ro_compat, self.frame.compat)
+    }
+
+    /// The 32-byte key commitment.
+    pub fn commitment(&self) -> &[u8; 32] {
+        &self.frame.commitment
+    }
+
+    pub(crate) fn frame_extended(&self) -> bool {
+        self.frame.extended()
+    }
+
+    /// Whether this program may write the file.
+    ///
+    /// # Errors
+    /// [`HeaderError::UnknownFeature`] if the file uses a feature that a writer must know.
+    pub fn check_writable(&self) -> Result<(), HeaderError> {
+        if self.frame.ro_compat == 0 {
+            return Ok(());
+        }
+        Err(HeaderError::UnknownFeature { feature: Feature::ReadOnlyCompat, value: self.frame.ro_compat })
+    }
+
+    /// The key of the file's data, bound to suite, geometry, flags and layout (bytes 8..32).
+    pub(crate) fn data_key(&self, dek: &Dek) -> Derived {
+        derive(dek.expose(), &self.frame.id, Label::FileData, &self.encode()[8..32])
+    }
+}
