@@ -1,0 +1,49 @@
+//! What must never be seen: point 22.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use super::*;
+use crate::decorate::testlog::Log;
+use crate::key::PlainKey;
+
+/// Runs everything that can succeed and fail with logging at its loudest, then looks for secrets in all that was said.
+pub(crate) async fn nothing_secret_is_logged_or_shown(b: impl Backend) {
+    let log = Log::default();
+    let guard = log.collect();
+    let (kms, key, call) = (b.connect(Caller::Data, &Options::default()), b.key(), CallCtx::new());
+    let given = PlainKey::from_bytes(b"thirty-two bytes of a secret key");
+    let (made, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
+    let mut said = format!("{made:?} {wrapped:?} {given:?}");
+    let own = kms.wrap(&key, &given, &CTX, &call).await.unwrap();
+    write!(said, "{:?}", unwrap(&kms, &key, &own).await.unwrap()).unwrap();
+    for trouble in [Trouble::Truncated, Trouble::BadJson, Trouble::Oversized] {
+        b.trouble(Op::Unwrap, trouble, Some(1));
+        let _ = kms.unwrap(&key, &wrapped, &CTX, &CallCtx::new().fresh()).await;
+    }
+    b.revoke_tokens();
+    for result in [
+        kms.unwrap(&key, &wrapped, &[0; 32], &call).await.err(),
+        unwrap(&kms, &b.missing_key(), &wrapped).await.err(),
+        kms.wrap(&b.missing_key(), &given, &CTX, &call).await.err(),
+    ] {
+        let error = result.unwrap();
+        write!(said, "{error} {error:?}").unwrap();
+    }
+    drop(guard);
+    said.push_str(&log.text());
+    assert!(said.contains("\"op\":\"unwrap\""), "the log was collected");
+    let mut secrets = vec![b.secret(Caller::Data), "eyJ".into()];
+    for bytes in [made.expose(), given.expose()] {
+        secrets.push(STANDARD.encode(bytes));
+        secrets.push(URL_SAFE_NO_PAD.encode(bytes));
+        secrets.push(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")));
+        secrets.push(format!("{bytes:?}"));
+        secrets.push(String::from_utf8_lossy(bytes).into_owned());
+    }
+    for secret in secrets {
+        assert!(!said.contains(&secret), "found {secret:?}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The provider on the wire: what it sends, byte for byte, and what it makes of every answer.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod denial;
+mod devkms;
+mod fake;
+mod faults;
+mod login;
+mod state;
+mod tls;
+mod wire;

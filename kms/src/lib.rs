@@ -1,0 +1,33 @@
+//! Root keys in a key management service: wrap, unwrap and rewrap data keys, and watch the root key's state.
+//!
+//! Programs call [`connect()`] once for each profile and hold an `Arc<dyn Kms>`: a provider inside the decorators
+//! (cache, single-flight, deadline, confirmation of denials, retry, breaker, limit, audit). Each wrap is bound to
+//! an [`EncCtx`]. What can change a root key is [`admin::KmsAdmin`], which only the operator, the command line and
+//! tests use.
+//!
+//! Invariant: an outage is never reported as a refusal, and no secret appears in an error, a log or a metric.
+
+pub mod admin;
+mod call;
+mod config;
+#[cfg(test)]
+mod conformance;
+mod connect;
+mod decorate;
+mod error;
+mod http;
+mod key;
+mod key_protect;
+pub mod observe;
+mod service;
+
+pub use call::{CallCtx, CorrelationId, EncCtx, Op};
+pub use config::{CaSource, ConfigError, CredentialSource, KeyProtectConfig, ProviderConfig};
+pub use connect::{BreakerPolicy, Options, RetryPolicy, connect, connect_admin, connect_with_secret};
+pub use error::{ErrorContext, ErrorKind, KmsError, Outage, Result};
+pub use key::{
+    Caps, ContextScheme, KeyInfo, KeyRef, KeyState, KeyVersion, Origin, PlainKey, Unwrapped, VersionInfo,
+    Wrapped,
+};
+pub use secrecy::{ExposeSecret, SecretString};
+pub use service::Kms;
