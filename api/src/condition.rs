@@ -1,0 +1,65 @@
+//! The words of conditions: types and reasons, each with when it is true.
+//!
+//! Invariant: a controller, the chart's documentation and the tests use these constants, never their own strings.
+
+/// Types of conditions.
+pub mod types {
+    /// `KmsProfile`: the root key can be used. `StorageBinding`: its claims are protected, or will be once a pod mounts them.
+    pub const READY: &str = "Ready";
+    /// `StorageBinding`, `EncryptedVolume`: access to data is suspended because the KMS refuses the root key.
+    pub const SUSPENDED: &str = "Suspended";
+    /// `KmsProfile`: the KMS did not answer the last poll; nothing is concluded from that.
+    pub const UNREACHABLE: &str = "Unreachable";
+    /// `EncryptedVolume`: every file is wrapped by the current key version.
+    pub const REWRAPPED: &str = "Rewrapped";
+    /// `EncryptedVolume`: an aligned 4 KiB write may be torn on its backing filesystem.
+    pub const TORN_WRITES_POSSIBLE: &str = "TornWritesPossible";
+    /// Pod: its volumes are encrypted and served; its message says why not.
+    pub const POD_SERVED: &str = "cofferdam.io/Served";
+}
+
+/// Reasons of conditions, beside those of `KmsError::reason`.
+pub mod reasons {
+    /// All is well.
+    pub const READY: &str = "Ready";
+    /// It has not been looked at yet.
+    pub const PENDING: &str = "Pending";
+    /// The spec contradicts itself in a way that CEL cannot see.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The named provider exists in the schema but not yet in this version.
+    pub const PROVIDER_NOT_SUPPORTED: &str = "ProviderNotSupported";
+    /// The Secret does not exist.
+    pub const SECRET_MISSING: &str = "SecretMissing";
+    /// The Secret lacks a key, or its value is empty.
+    pub const SECRET_INCOMPLETE: &str = "SecretIncomplete";
+    /// The ConfigMap with the KMS's certificate authorities does not exist or holds no certificate.
+    pub const CA_MISSING: &str = "CaBundleMissing";
+    /// The profile does not exist.
+    pub const PROFILE_MISSING: &str = "ProfileMissing";
+    /// The profile exists but is not Ready.
+    pub const PROFILE_NOT_READY: &str = "ProfileNotReady";
+    /// The profile does not list the binding's namespace.
+    pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
+    /// The namespace lacks the label that opts it in.
+    pub const NAMESPACE_NOT_OPTED_IN: &str = "NamespaceNotOptedIn";
+    /// Another binding selects one of its claims.
+    pub const CONFLICTING_BINDING: &str = "ConflictingBinding";
+    /// A selected claim is a block volume.
+    pub const BLOCK_VOLUME: &str = "BlockVolume";
+    /// A named Secret with image pull credentials does not exist.
+    pub const PULL_SECRET_MISSING: &str = "ImagePullSecretMissing";
+    /// The KMS refuses the root key; the message says how.
+    pub const KEY_REFUSED: &str = "KeyRefused";
+    /// Files are wrapped by another key version than the current one.
+    pub const BEHIND: &str = "BehindKeyVersion";
+    /// The volume was put back to an earlier state, so what was counted counts no more.
+    pub const RESTORED: &str = "VolumeRestored";
+    /// Another volume stands in its place.
+    pub const WRONG_VOLUME: &str = "WrongVolume";
+    /// Nobody has checked in for too long.
+    pub const NO_CHECK_IN: &str = "NoCheckIn";
+    /// No pod mounts it.
+    pub const DETACHED: &str = "Detached";
+    /// Not every volume could be counted.
+    pub const UNKNOWN: &str = "Unknown";
+}

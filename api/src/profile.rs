@@ -1,0 +1,264 @@
+//! `KmsProfile`: a root key, where it lives, and who may use it. Written by the security team.
+//!
+//! Invariant: exactly one provider; no secret in the object, only references to Secrets of its own namespace.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A root key in a KMS, and how to reach it.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "cofferdam.io",
+    version = "v1alpha1",
+    kind = "KmsProfile",
+    namespaced,
+    crates(kube_core = "::kube_core"),
+    status = "KmsProfileStatus",
+    shortname = "kmsp",
+    category = "cofferdam",
+    doc = "A root key in a KMS: where it lives, how to authenticate, and which namespaces may use it.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Key", type_ = "string", json_path = ".status.keyState"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.currentVersion"),
+    printcolumn(name = "Rotated", type_ = "date", json_path = ".status.rotatedAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.keyProtect) ? 1 : 0) + (has(self.transit) ? 1 : 0) == 1").message("exactly one provider must be set: keyProtect or transit"))]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct KmsProfileSpec {
+    /// IBM Key Protect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_protect: Option<KeyProtect>,
+    /// HashiCorp Vault or OpenBao Transit. Not supported by this version: the profile says so and does not become Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transit: Option<Transit>,
+    /// Certificate authorities of the KMS; default: those of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+    /// Who the programs are to the KMS.
+    pub credentials: Credentials,
+    /// Namespaces, beside the profile's own, whose bindings may use it. A Secret is never copied there: they need a
+    /// trusted profile. Default: none.
+    #[serde(default)]
+    pub allowed_namespaces: Vec<String>,
+    /// Seconds between two looks at the root key, ± 20 %. Default: 60.
+    #[serde(default = "default_poll_seconds")]
+    #[schemars(range(min = 5, max = 3600))]
+    pub poll_seconds: u32,
+    /// Seconds that an unwrapped key may be used without asking the KMS again. Default: 300.
+    #[serde(default = "default_key_ttl_seconds")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub key_ttl_seconds: u32,
+    /// Seconds beyond the TTL that cached keys go on serving while the KMS is unreachable. A refusal overrides it. Default: 0.
+    #[serde(default)]
+    #[schemars(range(max = 86400))]
+    pub outage_grace_seconds: u32,
+    /// Rotation of the root key. Default: only observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+}
+
+fn default_poll_seconds() -> u32 {
+    60
+}
+
+fn default_key_ttl_seconds() -> u32 {
+    300
+}
+
+/// A root key in IBM Key Protect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct KeyProtect {
+    /// Base URL without path, such as `https://eu-de.kms.cloud.ibm.com`.
+    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("must be an https URL"))]
+    pub endpoint: String,
+    /// Base URL of IAM. Default: `https://iam.cloud.ibm.com`.
+    #[serde(default = "default_iam_endpoint")]
+    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("must be an https URL"))]
+    pub iam_endpoint: String,
+    /// GUID of the Key Protect instance.
+    #[schemars(length(min = 1))]
+    pub instance: String,
+    /// Id or alias of the root key.
+    #[schemars(length(min = 1))]
+    pub root_key: String,
+    /// Key ring of the root key. Default: the service searches all rings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_ring: Option<String>,
+}
+
+fn default_iam_endpoint() -> String {
+    "https://iam.cloud.ibm.com".into()
+}
+
+/// A key of a Transit engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct Transit {
+    /// Base URL without path.
+    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("must be an https URL"))]
+    pub endpoint: String,
+    /// Mount path of the engine. Default: `transit`.
+    #[serde(default = "default_transit_mount")]
+    pub mount: String,
+    /// Name of the key.
+    #[schemars(length(min = 1))]
+    pub key: String,
+}
+
+fn default_transit_mount() -> String {
+    "transit".into()
+}
+
+/// A PEM bundle in a ConfigMap of the profile's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundle {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1))]
+    pub config_map: String,
+    /// Key in the ConfigMap. Default: `ca.crt`.
+    #[serde(default = "default_ca_key")]
+    pub key: String,
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".into()
+}
+
+/// Three credentials, each the least that works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// Reader: metadata, wrap and unwrap. For sidecars.
+    pub data: Credential,
+    /// Metadata and rewrap only. For rewrap Jobs. Default: Jobs use `data`, and say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrap: Option<Credential>,
+    /// Rotation. For the operator. Default: rotation is only observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Credential>,
+}
+
+/// One way to authenticate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.apiKeySecret) != has(self.trustedProfile)").message("exactly one of apiKeySecret and trustedProfile must be set"))]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct Credential {
+    /// A Secret of the profile's namespace with the key `apiKey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret: Option<SecretName>,
+    /// A trusted profile that the pod assumes with its projected service account token: no stored secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_profile: Option<TrustedProfile>,
+}
+
+/// A Secret by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretName {
+    /// Its name.
+    #[schemars(length(min = 1))]
+    pub name: String,
+}
+
+/// An IBM Cloud trusted profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustedProfile {
+    /// Its id (`Profile-…`).
+    #[schemars(length(min = 1))]
+    pub id: String,
+    /// Audience of the projected token. Default: `iam`.
+    #[serde(default = "default_trusted_profile_audience")]
+    pub audience: String,
+}
+
+fn default_trusted_profile_audience() -> String {
+    "iam".into()
+}
+
+/// Who rotates the root key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// The operator sees to it that the root key is rotated (needs `credentials.admin`). Default: false.
+    #[serde(default)]
+    pub managed: bool,
+    /// Months of 30 days between two rotations, 1 to 12. Default: 3.
+    #[serde(default = "default_interval_months")]
+    #[schemars(range(min = 1, max = 12))]
+    pub interval_months: u32,
+}
+
+fn default_interval_months() -> u32 {
+    3
+}
+
+/// What the operator sees of the root key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct KmsProfileStatus {
+    /// `Ready`, `Unreachable`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The generation that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Enabled`, `Disabled`, `Expired`, `PendingDeletion`, `Destroyed`, `PendingImport` or `Unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_state: Option<String>,
+    /// The key's id, where the spec names an alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// The current key version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<String>,
+    /// When the current version was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Time>,
+    /// When the KMS last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_poll: Option<Time>,
+    /// All key versions, newest first, with what still needs them.
+    #[serde(default)]
+    pub versions: Vec<VersionStatus>,
+}
+
+/// A key version and what still needs it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionStatus {
+    /// Its id at the KMS.
+    pub id: String,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+    /// Files of all known volumes whose current slot it wraps.
+    #[serde(default)]
+    pub files: u64,
+    /// Volumes whose counts are not known.
+    #[serde(default)]
+    pub unknown_volumes: u64,
+    /// No volume known to this cluster still needs it.
+    #[serde(default)]
+    pub retirable: bool,
+}

@@ -1,0 +1,129 @@
+//! `EncryptedVolume`: the operator's record of one protected claim; named like the claim, and outliving it.
+//!
+//! Invariant: once it exists, its claim stays closed to pods that are not injected, until a person releases it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::binding::ProfileReference;
+
+/// A protected claim.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "cofferdam.io",
+    version = "v1alpha1",
+    kind = "EncryptedVolume",
+    namespaced,
+    crates(kube_core = "::kube_core"),
+    status = "EncryptedVolumeStatus",
+    shortname = "evol",
+    category = "cofferdam",
+    doc = "The record of one protected claim, written by the operator. It keeps the claim closed to pods that are not injected.",
+    printcolumn(name = "Claim", type_ = "string", json_path = ".spec.claimName", priority = 1),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Profile", type_ = "string", json_path = ".spec.profile.name"),
+    printcolumn(
+        name = "Rewrapped",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Rewrapped')].status"
+    ),
+    printcolumn(name = "Files", type_ = "integer", json_path = ".status.files"),
+    printcolumn(name = "Last sweep", type_ = "date", json_path = ".status.lastSweep.completedAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EncryptedVolumeSpec {
+    /// The claim, in this namespace.
+    pub claim_name: String,
+    /// The binding that protects it; kept after the binding is gone.
+    pub binding_name: String,
+    /// The profile that protects it.
+    pub profile: ProfileReference,
+    /// Set by a person: stop protecting this claim. The files stay encrypted. Default: false.
+    #[serde(default)]
+    pub release: bool,
+    /// Set by a person: the volume is gone for good; stop counting it. Default: false.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// What the operator knows of the volume.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct EncryptedVolumeStatus {
+    /// `Pending`, `Serving`, `Waiting`, `Suspended`, `Failed`, `Detached`, `Sweeping`, `Orphaned`,
+    /// `Released`, or `Unknown` where a pod mounts it and nobody checks in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Why, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// `Suspended`, `Rewrapped`, `TornWritesPossible`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Name of the persistent volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume: Option<String>,
+    /// From the volume's marker; pinned when it is first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Marker>,
+    /// The pod that serves it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Files of the last complete sweep, all versions together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// The last complete sweep. Absent: none yet, so nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sweep: Option<Sweep>,
+    /// When a sidecar or a Job last checked in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_check_in: Option<Time>,
+    /// Reads refused because of damage, as last reported.
+    #[serde(default)]
+    pub integrity_errors: u64,
+}
+
+/// What is fixed when a volume is created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Marker {
+    /// The volume id, 32 hex digits.
+    pub volume_id: String,
+    /// The strict flag.
+    pub strict: bool,
+    /// `Native` or `Virtual`.
+    pub ownership: String,
+    /// Sweeps completed, as last reported; a marker that reports fewer was restored.
+    pub sweep_epoch: u64,
+    /// Uid that a rewrap Job must take.
+    pub uid: u32,
+    /// Gid that a rewrap Job must take.
+    pub gid: u32,
+}
+
+/// A complete sweep.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sweep {
+    /// The version that it led to.
+    pub target_version: String,
+    /// Files by key version.
+    #[serde(default)]
+    pub files_per_version: BTreeMap<String, u64>,
+    /// Files whose version could not be read.
+    #[serde(default)]
+    pub unknown: u64,
+    /// Files that it rewrapped.
+    #[serde(default)]
+    pub rewrapped: u64,
+    /// When it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+}
