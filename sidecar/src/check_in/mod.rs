@@ -1,0 +1,102 @@
+//! Checking in with the operator: reports go out, orders come back.
+//!
+//! Invariant: the operator is asked, never needed: without an answer everything goes on with what is known. Token and CA
+//! are read anew whenever they changed, and the CA of the file alone is trusted.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use contract::check_in::{CheckIn, CheckInReply};
+use contract::names::{CA_DIR, CA_OPERATOR_KEY, CHECK_IN_PATH, TOKEN_FILE};
+use reqwest::{Certificate, Client, StatusCode};
+use thiserror::Error;
+
+/// Limit of one check-in.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The largest reply.
+const MOST: usize = 1 << 20;
+
+/// Why a check-in failed.
+#[derive(Debug, Error)]
+pub enum CheckInError {
+    /// The CA of the operator.
+    #[error("read the certificate authority of the operator")]
+    Ca(#[source] std::io::Error),
+    /// The CA of the operator.
+    #[error("use the certificate authority of the operator")]
+    Trust(#[source] reqwest::Error),
+    /// The token.
+    #[error("read the token")]
+    Token(#[source] std::io::Error),
+    /// No answer.
+    #[error("reach the operator")]
+    Unreachable(#[source] reqwest::Error),
+    /// The operator answered, and not with orders.
+    #[error("be accepted by the operator: http {0}")]
+    Status(StatusCode),
+    /// The answer is not one.
+    #[error("understand the operator")]
+    Reply,
+}
+
+/// A client for one operator.
+pub struct CheckInClient {
+    url: String,
+    ca: PathBuf,
+    token: PathBuf,
+    built: Option<(Client, SystemTime)>,
+}
+
+impl CheckInClient {
+    /// With the files that the injected volumes bring. `None` without an operator.
+    pub fn new(operator_url: &str) -> Option<Self> {
+        Self::with_files(operator_url, &Path::new(CA_DIR).join(CA_OPERATOR_KEY), Path::new(TOKEN_FILE))
+    }
+
+    /// With other files.
+    pub fn with_files(operator_url: &str, ca: &Path, token: &Path) -> Option<Self> {
+        if operator_url.is_empty() {
+            return None;
+        }
+        let url = format!("{}{CHECK_IN_PATH}", operator_url.trim_end_matches('/'));
+        Some(Self { url, ca: ca.into(), token: token.into(), built: None })
+    }
+
+    /// Sends one report.
+    pub async fn send(&mut self, report: &CheckIn) -> Result<CheckInReply, CheckInError> {
+        let client = self.client()?;
+        let token = std::fs::read_to_string(&self.token).map_err(CheckInError::Token)?;
+        let request = client.post(&self.url).bearer_auth(token.trim()).json(report);
+        let answer = request.send().await.map_err(|error| CheckInError::Unreachable(error.without_url()))?;
+        if !answer.status().is_success() {
+            return Err(CheckInError::Status(answer.status()));
+        }
+        if answer.content_length().is_some_and(|len| len > MOST as u64) {
+            return Err(CheckInError::Reply);
+        }
+        let text = answer.bytes().await.map_err(|error| CheckInError::Unreachable(error.without_url()))?;
+        serde_json::from_slice(&text).map_err(|_| CheckInError::Reply)
+    }
+
+    fn client(&mut self) -> Result<Client, CheckInError> {
+        let stamp = std::fs::metadata(&self.ca).and_then(|file| file.modified()).map_err(CheckInError::Ca)?;
+        if let Some((client, built)) = &self.built
+            && *built == stamp
+        {
+            return Ok(client.clone());
+        }
+        let pem = std::fs::read(&self.ca).map_err(CheckInError::Ca)?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(CheckInError::Trust)?;
+        let builder = Client::builder()
+            .tls_certs_only(certificates)
+            .timeout(PATIENCE)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
+        let client = builder.build().map_err(CheckInError::Trust)?;
+        self.built = Some((client.clone(), stamp));
+        Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests;

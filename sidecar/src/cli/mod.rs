@@ -1,0 +1,167 @@
+//! The command line.
+//!
+//! Invariant: an exit code is one of `contract::exit`, and the help text says which.
+
+mod commands;
+mod offline_profile;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use commands::{fail, offline_runtime, run};
+pub use offline_profile::{ProfileArgs, ProfileError};
+
+const EXIT_CODES: &str = "Exit codes:
+   0  all went well
+   1  it failed; the message says how
+  64  the command line is wrong
+  65  data on the volume is damaged or of an unknown format version
+  69  the KMS, the operator or the volume is not available: try again
+  75  the work is done only in part; what is left is counted as unknown
+  77  the KMS refuses the root key
+  78  the configuration is wrong
+  90  the gate proved that the mount is not the encrypted one";
+
+/// Serves the encrypted volumes of a pod, and works on such volumes offline.
+#[derive(Debug, Parser)]
+#[command(name = "cofferdam-sidecar", version, after_long_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the volumes of this pod (configuration: COFFERDAM_CONFIG).
+    Serve,
+    /// Probe: succeed if data is served; with --started, if the FUSE servers answer.
+    Ready {
+        /// Ask whether the FUSE servers answer, whatever the KMS does.
+        #[arg(long)]
+        started: bool,
+    },
+    /// Wait until every mount of the application is proven to be the encrypted one, and serves.
+    Gate,
+    /// Rewrap the configured volumes once, with a credential that need not unwrap (configuration: COFFERDAM_CONFIG).
+    Job,
+    /// Mount a volume without Kubernetes, until it is unmounted or the process gets SIGTERM.
+    #[command(after_long_help = EXIT_CODES)]
+    Mount(MountArgs),
+    /// Show the header of a file, or the marker, groups and lease of a volume. Needs no key.
+    #[command(after_long_help = EXIT_CODES)]
+    Inspect(InspectArgs),
+    /// Open every block of every file of a volume and name the files that are damaged.
+    #[command(after_long_help = EXIT_CODES)]
+    Verify(VerifyArgs),
+    /// Rewrap every key of a volume to the current version of the root key. The credential need not unwrap.
+    #[command(after_long_help = EXIT_CODES)]
+    Rewrap(RewrapArgs),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For persons.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `mount`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of its own
+pub struct MountArgs {
+    /// The directory that holds the ciphertext.
+    pub backing: PathBuf,
+    /// The directory where the plaintext appears.
+    pub mountpoint: PathBuf,
+    /// Write nothing.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Wrap each new file's key at the KMS.
+    #[arg(long)]
+    pub direct: bool,
+    /// Initialise a new volume with the strict flag: no holes, and zeroed blocks are refused.
+    #[arg(long)]
+    pub strict: bool,
+    /// Initialise a new volume with ownership and modes kept in attributes.
+    #[arg(long)]
+    pub virtual_ownership: bool,
+    /// Ids of other volumes whose files may be opened.
+    #[arg(long, value_name = "VOLUME-ID")]
+    pub accept_origin: Vec<String>,
+    /// Names in the root that belong to the storage itself.
+    #[arg(long, value_name = "NAME")]
+    pub storage_entry: Vec<String>,
+    /// The root key.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A file of a volume, or a volume's root.
+    pub path: PathBuf,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The volume's root.
+    pub backing: PathBuf,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+    /// Ids of other volumes whose files may be opened.
+    #[arg(long, value_name = "VOLUME-ID")]
+    pub accept_origin: Vec<String>,
+    /// Names in the root that belong to the storage itself.
+    #[arg(long, value_name = "NAME")]
+    pub storage_entry: Vec<String>,
+    /// The root key.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+/// `rewrap`.
+#[derive(Debug, Args)]
+pub struct RewrapArgs {
+    /// The volume's root.
+    pub backing: PathBuf,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+    /// Files to rewrap in a second; 0: no limit.
+    #[arg(long, default_value_t)]
+    pub files_per_second: u32,
+    /// Names in the root that belong to the storage itself.
+    #[arg(long, value_name = "NAME")]
+    pub storage_entry: Vec<String>,
+    /// The root key.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,133 @@
+//! The root key of an offline command: from a file, from flags, or from both.
+//!
+//! Invariant: a flag wins over the file; no secret is given on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use contract::config::{Credential, Profile, Provider};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Where the root key lives. Each value comes from its flag, or else from the file.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Root key")]
+pub struct ProfileArgs {
+    /// A YAML or JSON file with endpoint, iamEndpoint, instance, rootKey, keyRing, apiKeyFile, caFile, keyTtlSeconds,
+    /// outageGraceSeconds, pollSeconds.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Address of Key Protect: https://REGION.kms.cloud.ibm.com
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Address of IAM [default: https://iam.cloud.ibm.com]
+    #[arg(long, value_name = "URL")]
+    pub iam_endpoint: Option<String>,
+    /// The instance's GUID.
+    #[arg(long, value_name = "GUID")]
+    pub instance: Option<String>,
+    /// Id or alias of the root key.
+    #[arg(long, value_name = "KEY")]
+    pub root_key: Option<String>,
+    /// Key ring of the root key.
+    #[arg(long, value_name = "RING")]
+    pub key_ring: Option<String>,
+    /// A file with the API key.
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<String>,
+    /// PEM file with the certificate authorities of the KMS.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<String>,
+}
+
+/// The file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ProfileFile {
+    endpoint: Option<String>,
+    iam_endpoint: Option<String>,
+    instance: Option<String>,
+    root_key: Option<String>,
+    key_ring: Option<String>,
+    api_key_file: Option<String>,
+    ca_file: Option<String>,
+    key_ttl_seconds: Option<u32>,
+    outage_grace_seconds: Option<u32>,
+    poll_seconds: Option<u32>,
+}
+
+/// Why there is no profile.
+#[derive(Debug, Error)]
+pub enum ProfileError {
+    /// The file.
+    #[error("read the profile file")]
+    Read(#[source] std::io::Error),
+    /// The file.
+    #[error("understand the profile file")]
+    Parse(#[source] serde_saphyr::Error),
+    /// A value.
+    #[error("find --{0}, on the command line or in the profile file")]
+    Missing(&'static str),
+}
+
+impl ProfileArgs {
+    /// The profile.
+    pub fn profile(&self) -> Result<Profile, ProfileError> {
+        let file = match &self.profile {
+            None => ProfileFile::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(ProfileError::Read)?;
+                serde_saphyr::from_str(&text).map_err(ProfileError::Parse)?
+            }
+        };
+        let choose = |flag: &Option<String>, file: Option<String>| flag.clone().or(file);
+        let need = |value: Option<String>, name| value.ok_or(ProfileError::Missing(name));
+        let iam = choose(&self.iam_endpoint, file.iam_endpoint);
+        Ok(Profile {
+            namespace: String::new(),
+            name: "offline".into(),
+            provider: Provider::KeyProtect {
+                endpoint: need(choose(&self.endpoint, file.endpoint), "endpoint")?,
+                iam_endpoint: iam.unwrap_or_else(|| "https://iam.cloud.ibm.com".into()),
+                instance: need(choose(&self.instance, file.instance), "instance")?,
+                root_key: need(choose(&self.root_key, file.root_key), "root-key")?,
+                key_ring: choose(&self.key_ring, file.key_ring),
+            },
+            credential: Credential::ApiKeyFile {
+                path: need(choose(&self.api_key_file, file.api_key_file), "api-key-file")?,
+            },
+            ca_file: choose(&self.ca_file, file.ca_file),
+            poll_seconds: file.poll_seconds.unwrap_or(30),
+            key_ttl_seconds: file.key_ttl_seconds.unwrap_or(300),
+            outage_grace_seconds: file.outage_grace_seconds.unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("profile.yaml");
+        std::fs::write(&path, "endpoint: https://from-file\ninstance: i\napiKeyFile: /k\n").unwrap();
+        let mut args = ProfileArgs { profile: Some(path), ..ProfileArgs::default() };
+        assert!(matches!(args.profile(), Err(ProfileError::Missing("root-key"))));
+        args.root_key = Some("r".into());
+        args.endpoint = Some("https://from-flag".into());
+        let Provider::KeyProtect { endpoint, root_key, .. } = args.profile().unwrap().provider;
+        assert_eq!((endpoint.as_str(), root_key.as_str()), ("https://from-flag", "r"));
+    }
+
+    #[test]
+    fn an_unknown_field_of_the_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("profile.yaml");
+        std::fs::write(&path, "apiKey: secret\n").unwrap();
+        let args = ProfileArgs { profile: Some(path), ..ProfileArgs::default() };
+        assert!(matches!(args.profile(), Err(ProfileError::Parse(_))));
+    }
+}

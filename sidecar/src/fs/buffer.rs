@@ -1,0 +1,71 @@
+//! Page-aligned buffers that are used again and again.
+//!
+//! Invariant: a buffer starts at a page; its memory is the kernel's zero pages until it is touched, so that an idle one costs
+//! nothing.
+
+use envelope::{PAGE, PAYLOAD};
+
+/// The largest read or write, in bytes of plaintext.
+pub const MAX_IO: usize = 1 << 20;
+/// Blocks that the largest read or write can touch.
+pub const MAX_BLOCKS: usize = MAX_IO.div_ceil(PAYLOAD) + 1;
+
+/// Bytes that start at a page.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` zero bytes.
+    pub fn new(len: usize) -> Self {
+        let bytes = vec![0; len + PAGE];
+        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
+        Self { bytes, start, len }
+    }
+
+    /// All of it.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}
+
+/// What one read or write works in: ciphertext pages and plaintext.
+pub struct Scratch {
+    pub(super) pages: Buffer,
+    pub(super) plain: Buffer,
+}
+
+impl Scratch {
+    /// Room for [`MAX_IO`] bytes at any offset.
+    pub fn new() -> Self {
+        Self { pages: Buffer::new(MAX_BLOCKS * PAGE), plain: Buffer::new(MAX_BLOCKS * PAYLOAD) }
+    }
+
+    /// Up to `len` bytes for a reply that is no file's data.
+    pub fn reply(&mut self, len: usize) -> &mut [u8] {
+        let len = len.min(MAX_IO);
+        &mut self.plain.bytes()[..len]
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_starts_at_a_page_and_has_its_length() {
+        for len in [1, PAGE, MAX_BLOCKS * PAGE] {
+            let mut buffer = Buffer::new(len);
+            assert_eq!(buffer.bytes().len(), len);
+            assert_eq!(buffer.bytes().as_ptr() as usize % PAGE, 0);
+        }
+    }
+}

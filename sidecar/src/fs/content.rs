@@ -1,0 +1,146 @@
+//! Headers and keys of open files.
+//!
+//! Invariant: a header is written once, when the file gets its first byte; afterwards only its inactive key slot is, and
+//! that by [`crate::sweep::region_file`], under the lock that a sweep takes too.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use envelope::{BlockCipher, Dek, HeaderRegion, KeySlot, Preamble};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::FsError;
+use super::inode::Inode;
+use super::key_cell::FileKey;
+use super::keys::NewFile;
+use super::open_file::OpenFile;
+use super::{Counters, EncryptedFs, proc_path};
+use crate::sweep::region_file::{self, Durability, RegionError};
+
+impl EncryptedFs {
+    /// The key of a file; `None` if it has no header. Waits for the key store where the key is not here or is stale.
+    pub(super) fn key(&self, inode: &Inode, open: &OpenFile) -> Result<Option<Arc<FileKey>>, FsError> {
+        self.keys.permit()?;
+        if let Some(key) = self.fresh_key(open) {
+            return Ok(Some(key));
+        }
+        let result = self.waiting(|| open.key.get(|key| self.is_fresh(key), || self.fetch(inode, open)));
+        self.counted(result)
+    }
+
+    /// The key of a file that will be written; makes a header if it has none.
+    pub(super) fn key_for_writing(&self, inode: &Inode, open: &OpenFile) -> Result<Arc<FileKey>, FsError> {
+        self.keys.permit()?;
+        let fetch = || match self.fetch(inode, open)? {
+            Some(key) => Ok(Some(key)),
+            None => self.create_header(inode, open).map(Some),
+        };
+        let key = if let Some(key) = self.fresh_key(open) {
+            key
+        } else {
+            let result = self.waiting(|| open.key.get(|key| self.is_fresh(key), fetch));
+            self.counted(result)?.ok_or(FsError::Refused(Errno::IO))?
+        };
+        if key.may_write { Ok(key) } else { Err(FsError::Refused(Errno::ROFS)) }
+    }
+
+    fn fresh_key(&self, open: &OpenFile) -> Option<Arc<FileKey>> {
+        open.key.present().filter(|key| self.is_fresh(key))
+    }
+
+    fn is_fresh(&self, key: &FileKey) -> bool {
+        !self.keys.is_stale(key.since)
+    }
+
+    fn fetch(&self, inode: &Inode, open: &OpenFile) -> Result<Option<FileKey>, FsError> {
+        let since = Instant::now();
+        let file = open.for_reading();
+        let Some(region) = region_file::read::<Preamble>(&file).map_err(header_error)? else {
+            if inode.size() != Some(0) {
+                // A crash came between a file's first bytes and its header.
+                Counters::add(&self.counters.headerless, 1);
+                inode.set_size(0);
+            }
+            return Ok(None);
+        };
+        let opened = self.keys.open(&region)?;
+        let key = self.file_key(&opened.dek, region.preamble(), since)?;
+        if let Some(slot) = opened.upgrade {
+            self.upgrade(inode, open, &region, slot);
+        }
+        Ok(Some(key))
+    }
+
+    fn file_key(&self, dek: &Dek, preamble: &Preamble, since: Instant) -> Result<FileKey, FsError> {
+        let geometry = preamble.geometry();
+        if geometry != self.options.geometry {
+            // Sizes are read without the header, by the volume's geometry.
+            return Err(FsError::Refused(Errno::OPNOTSUPP));
+        }
+        let cipher = BlockCipher::new(dek, preamble).map_err(FsError::Header)?;
+        Ok(FileKey { cipher, geometry, since, may_write: preamble.check_writable().is_ok() })
+    }
+
+    /// Writes the header of a file that gets its first byte.
+    fn create_header(&self, inode: &Inode, open: &OpenFile) -> Result<FileKey, FsError> {
+        let since = Instant::now();
+        let file = open.for_writing().ok_or(FsError::Refused(Errno::BADF))?;
+        let NewFile { file: id, dek, slot } = self.keys.create()?;
+        let preamble = Preamble::create(&dek, id, self.options.volume, self.options.geometry);
+        let key = self.file_key(&dek, &preamble, since)?;
+        let region = HeaderRegion::create(preamble, slot);
+        let bytes = region.encode().map_err(|_| FsError::HeaderWrite)?;
+        // Blocks behind a header that was never written belong to no key.
+        if file.metadata()?.len() > 0 {
+            file.set_len(0)?;
+        }
+        file.write_all_at(&bytes, 0).inspect_err(|_| drop(file.set_len(0)))?;
+        inode.set_size(0);
+        Ok(key)
+    }
+
+    /// Replaces the slot of a retired key version. The file is served whether this succeeds or not: a sweep comes by.
+    fn upgrade(&self, inode: &Inode, open: &OpenFile, seen: &HeaderRegion, slot: KeySlot) {
+        if self.options.read_only {
+            return;
+        }
+        let result = (|| {
+            let file = match open.for_writing() {
+                Some(file) => file,
+                None => Arc::new(reopen(&open.for_reading())?),
+            };
+            // No write may come between the file's times that are saved and restored.
+            let _held = open.ranges.hold_from(0);
+            let current = |region: &HeaderRegion| region.current().map(|(_, slot)| slot.generation()).ok();
+            region_file::replace::<Preamble>(&file, Durability::Here, |now| {
+                (current(now) == current(seen)).then_some(slot)
+            })
+            .map_err(header_error)
+        })();
+        match result {
+            Ok(Some(_)) => Counters::add(&self.counters.upgraded, 1),
+            Ok(None) => {}
+            Err(error) => {
+                Counters::add(&self.counters.upgrades_failed, 1);
+                tracing::warn!(%error, inode = inode.identity.ino, "cannot rewrap a file's key on opening it");
+            }
+        }
+    }
+}
+
+/// The same file, for writing.
+fn reopen(file: &File) -> Result<File, FsError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(proc_path(file), flags, Mode::empty())?.into())
+}
+
+fn header_error(error: RegionError) -> FsError {
+    match error {
+        RegionError::Io(error) => error.into(),
+        RegionError::Header(error) => FsError::Header(error),
+        RegionError::Slot(_) | RegionError::Locked | RegionError::NotAsWritten => FsError::HeaderWrite,
+    }
+}

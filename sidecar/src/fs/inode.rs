@@ -1,0 +1,305 @@
+//! One file, directory or other object that the kernel knows.
+//!
+//! Invariant: an inode is the object (dev, ino) that it was made for, whatever happens to names: a descriptor that is opened
+//! anew is compared with it. An inode that is open, or has lost its last known name, keeps its descriptor.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use super::error::FsError;
+use super::open_file::OpenFile;
+
+/// The size is not known.
+const UNKNOWN: u64 = u64::MAX;
+/// How often a name is followed that changes under us.
+const TRIES: u32 = 8;
+
+/// What [`FileType`] and identity a stat tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device of the filesystem.
+    pub dev: u64,
+    /// Inode number in it.
+    pub ino: u64,
+}
+
+impl Identity {
+    /// The identity in a stat.
+    pub fn of(stat: &rustix::fs::Stat) -> Self {
+        Self { dev: stat.st_dev, ino: stat.st_ino }
+    }
+}
+
+/// See the module.
+pub struct Inode {
+    /// The identifier that the kernel uses.
+    pub id: u64,
+    /// The object.
+    pub identity: Identity,
+    /// Its type, which never changes.
+    pub kind: FileType,
+    /// The kernel may have pages of it.
+    pub cached: AtomicBool,
+    size: AtomicU64,
+    used: AtomicBool,
+    /// Handles, so that nobody needs the lock to know.
+    handles: AtomicU32,
+    place: Mutex<Place>,
+    open: Mutex<Option<Arc<OpenFile>>>,
+}
+
+/// Where an inode is, and the descriptor that stands for it.
+struct Place {
+    /// A directory that holds it under this name; `None` for the root, and where no name is known any more.
+    name: Option<(Arc<Inode>, CString)>,
+    fd: Option<Arc<OwnedFd>>,
+    /// In `.cofferdam/orphans`: its last name was removed while it was open.
+    orphan: Option<CString>,
+    /// The descriptor must stay.
+    pinned: bool,
+}
+
+impl Inode {
+    /// An inode whose descriptor is `fd`; `name` is `None` for the root.
+    pub fn new(
+        id: u64,
+        identity: Identity,
+        kind: FileType,
+        fd: Option<Arc<OwnedFd>>,
+        name: Option<(Arc<Inode>, CString)>,
+    ) -> Self {
+        let pinned = name.is_none();
+        Self {
+            id,
+            identity,
+            kind,
+            cached: AtomicBool::new(false),
+            size: AtomicU64::new(UNKNOWN),
+            used: AtomicBool::new(true),
+            handles: AtomicU32::new(0),
+            place: Mutex::new(Place { name, fd, orphan: None, pinned }),
+            open: Mutex::default(),
+        }
+    }
+
+    /// The plaintext size, if it is known.
+    pub fn size(&self) -> Option<u64> {
+        Some(self.size.load(Ordering::Acquire)).filter(|size| *size != UNKNOWN)
+    }
+
+    /// Remembers the plaintext size unless it is known: what was measured may be older than what was set.
+    pub fn learn_size(&self, size: u64) -> u64 {
+        match self.size.compare_exchange(UNKNOWN, size, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => size,
+            Err(known) => known,
+        }
+    }
+
+    /// Sets the plaintext size.
+    pub fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// A regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind == FileType::RegularFile
+    }
+
+    /// A directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    /// The descriptor, opened anew through the parents if it was given up.
+    pub fn fd(self: &Arc<Self>, anchors: &Anchors) -> Result<Arc<OwnedFd>, FsError> {
+        for _ in 0..TRIES {
+            let (parent, name) = {
+                let place = self.place();
+                if let Some(fd) = &place.fd {
+                    self.used.store(true, Ordering::Relaxed);
+                    return Ok(Arc::clone(fd));
+                }
+                place.name.clone().ok_or(FsError::Refused(Errno::STALE))?
+            };
+            let dir = parent.fd(anchors)?;
+            let found = open_path(&dir, &name).and_then(|fd| {
+                let stat = rustix::fs::fstat(&fd)?;
+                Ok((fd, Identity::of(&stat)))
+            });
+            match found {
+                Ok((fd, identity)) if identity == self.identity => {
+                    let fd = Arc::new(fd);
+                    self.place().fd = Some(Arc::clone(&fd));
+                    anchors.added(self);
+                    return Ok(fd);
+                }
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(FsError::Refused(Errno::STALE))
+    }
+
+    /// Gives the inode a descriptor if it has none.
+    pub fn offer_fd(self: &Arc<Self>, fd: OwnedFd, anchors: &Anchors) {
+        let mut place = self.place();
+        self.used.store(true, Ordering::Relaxed);
+        if place.fd.is_none() {
+            place.fd = Some(Arc::new(fd));
+            drop(place);
+            anchors.added(self);
+        }
+    }
+
+    /// It is `name` in `parent` now.
+    pub fn moved_to(&self, parent: &Arc<Inode>, name: &CStr) {
+        let mut place = self.place();
+        place.name = Some((Arc::clone(parent), name.to_owned()));
+        place.pinned = place.orphan.is_some();
+    }
+
+    /// The name `name` in `parent` is gone. The descriptor must have been taken with [`Self::fd`] before.
+    pub fn lost_name(&self, parent: &Arc<Inode>, name: &CStr) {
+        let mut place = self.place();
+        let known = place.name.as_ref().is_some_and(|(dir, known)| dir.id == parent.id && **known == *name);
+        if known {
+            place.name = None;
+            place.pinned = true;
+        }
+    }
+
+    /// Its last name was removed while it was open: it is `name` among the orphans now.
+    pub fn orphaned(&self, name: CString) {
+        let mut place = self.place();
+        place.orphan = Some(name);
+        place.pinned = true;
+    }
+
+    /// Whether it is among the orphans.
+    pub fn is_orphan(&self) -> bool {
+        self.place().orphan.is_some()
+    }
+
+    /// The parent directory, if a name is known.
+    pub fn parent(&self) -> Option<Arc<Inode>> {
+        self.place().name.as_ref().map(|(parent, _)| Arc::clone(parent))
+    }
+
+    /// The parent and the name, if the kernel could do without this inode: a closed file that was not used since the last
+    /// time it was asked.
+    pub fn idle_name(&self) -> Option<(u64, CString)> {
+        let used = self.used.swap(false, Ordering::Relaxed);
+        if used || !self.is_file() || self.handles.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        self.place().name.as_ref().map(|(parent, name)| (parent.id, name.clone()))
+    }
+
+    /// Opens it once more: the shared state of all handles, made by `first` for the first one.
+    pub fn open(
+        self: &Arc<Self>,
+        first: impl FnOnce() -> Result<OpenFile, FsError>,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        let mut open = self.opens();
+        // Counted before, so that the descriptor stays that `first` uses.
+        self.handles.fetch_add(1, Ordering::Relaxed);
+        let file = match &*open {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(first().inspect_err(|_| {
+                self.handles.fetch_sub(1, Ordering::Relaxed);
+            })?),
+        };
+        *open = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The shared state of the handles, if there are any.
+    pub fn opened(&self) -> Option<Arc<OpenFile>> {
+        self.opens().clone()
+    }
+
+    /// Gives a handle back. The last one takes the key along, and says under which name the inode was orphaned.
+    pub fn release(&self) -> Option<CString> {
+        let mut open = self.opens();
+        if open.is_none() || self.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return None;
+        }
+        let last = open.take();
+        drop(open);
+        drop(last);
+        self.place().orphan.clone()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opens(&self) -> MutexGuard<'_, Option<Arc<OpenFile>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the descriptor up unless it was used or must stay; whether it is gone.
+    fn give_up_fd(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) || self.handles.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        let mut place = self.place();
+        if place.pinned {
+            return false;
+        }
+        place.fd = None;
+        true
+    }
+}
+
+/// Opens a name as a mere reference, following nothing and leaving neither the directory nor the filesystem.
+pub fn open_path(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    openat2(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// The inodes that hold a descriptor: at most so many, and the ones used least recently give theirs up (second chance).
+pub struct Anchors {
+    limit: usize,
+    queue: Mutex<VecDeque<Weak<Inode>>>,
+}
+
+impl Anchors {
+    /// At most `limit` descriptors, pinned ones aside.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, queue: Mutex::default() }
+    }
+
+    fn added(&self, inode: &Arc<Inode>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(Arc::downgrade(inode));
+        // Two rounds at most: the first takes the marks of use away.
+        let mut tries = 2 * queue.len();
+        while queue.len() > self.limit && tries > 0 {
+            tries -= 1;
+            let Some(oldest) = queue.pop_front() else { break };
+            if let Some(inode) = oldest.upgrade()
+                && !inode.give_up_fd()
+            {
+                queue.push_back(oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Inode {
+    /// Gives the descriptor up, as the cache may at any time.
+    pub fn forget_fd(&self) {
+        self.place().fd = None;
+    }
+}

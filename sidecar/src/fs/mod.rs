@@ -1,0 +1,268 @@
+//! The encrypted filesystem: plain methods over a backing directory, with no FUSE type in them.
+//!
+//! Invariant: plaintext and keys are in this process's memory only; what reaches the backing directory is ciphertext, names
+//! and attributes. Objects are reached by descriptors, never by paths that somebody else could change.
+//!
+//! * [`EncryptedFs`] is one served volume. Its methods are in a file for each kind of operation.
+//! * [`FileKeys`] is where keys come from; [`KernelCache`] is how the kernel is told to forget pages.
+
+mod attr;
+mod buffer;
+mod content;
+mod create;
+mod directory;
+mod error;
+mod gate;
+mod inode;
+mod key_cell;
+pub mod keys;
+mod lookup;
+mod measure;
+mod memory_keys;
+mod names;
+mod open;
+mod open_file;
+mod owner;
+mod ranges;
+mod read;
+mod remove;
+mod rename;
+mod resize;
+mod space;
+mod suspend;
+mod table;
+mod types;
+mod write;
+mod xattr;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use envelope::Ownership;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+
+pub use buffer::{Buffer, MAX_IO, Scratch};
+pub use create::NewMode;
+pub use error::FsError;
+pub use keys::{FileKeys, KeyFailure, NewFile, OpenedFile};
+pub use memory_keys::MemoryKeys;
+pub use rename::RenameHow;
+pub use space::Seek;
+pub use suspend::{KernelCache, Suspended};
+pub use types::{
+    Attr, Caller, DirEntry, Entry, OpenHow, Options, ROOT, SetAttr, SetTime, StorageSize, Time, WriteHow,
+};
+
+use directory::Streams;
+use gate::Gate;
+use inode::{Identity, Inode};
+use names::Hidden;
+use table::Table;
+
+use crate::volume::names as own;
+
+/// Descriptors that are kept open for inodes that nobody has open, where the limit allows.
+const DESCRIPTORS: u64 = 16_384;
+
+/// Told when a thread is about to wait for something other than the storage's ordinary speed (a key, an fsync), so that
+/// another thread can take its place.
+pub trait Waiting: Send + Sync {
+    /// It begins to wait.
+    fn begins(&self);
+    /// It goes on.
+    fn ends(&self);
+}
+
+/// Answers the gate's challenge: the hexadecimal nonce from the attribute's name in, the value out; `None` if it is none.
+pub type Challenge = Box<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
+
+/// What happened since the filesystem was made.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes of plaintext that were read.
+    pub read_bytes: AtomicU64,
+    /// Bytes of plaintext that were written.
+    pub written_bytes: AtomicU64,
+    /// Headers whose slot was replaced because a retired key version stood in it.
+    pub upgraded: AtomicU64,
+    /// Such replacements that failed; the file was served all the same.
+    pub upgrades_failed: AtomicU64,
+    /// Files with blocks or a header region, and no header: they read as empty.
+    pub headerless: AtomicU64,
+    /// Blocks or headers that did not open.
+    pub damaged: AtomicU64,
+    /// Reads that met a block while it was being written, and were done again.
+    pub reread: AtomicU64,
+    /// `fsync`s of files and directories that the storage answered.
+    pub synced: AtomicU64,
+    /// Entries that got another name: a sweep looks at them again.
+    pub renamed: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// One served volume. All methods may be called from many threads at once.
+pub struct EncryptedFs {
+    options: Options,
+    keys: Arc<dyn FileKeys>,
+    table: Table,
+    hidden: Hidden,
+    gate: Gate,
+    streams: Streams,
+    /// The root, opened for reading: `statfs` and `syncfs`.
+    root: OwnedFd,
+    /// `.cofferdam/orphans`; absent on a read-only volume.
+    orphans: Option<OwnedFd>,
+    next_orphan: AtomicU64,
+    cache: OnceLock<Arc<dyn KernelCache>>,
+    waiting: OnceLock<Arc<dyn Waiting>>,
+    challenge: OnceLock<Challenge>,
+    /// Device nodes may be made.
+    devices: AtomicBool,
+    counters: Counters,
+}
+
+impl EncryptedFs {
+    /// The filesystem over the directory `root`, whose marker was opened.
+    pub fn new(root: BorrowedFd<'_>, options: Options, keys: Arc<dyn FileKeys>) -> Result<Self, FsError> {
+        let directory = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let anchor = openat(root, ".", directory | OFlags::PATH, Mode::empty())?;
+        let root = openat(root, ".", directory | OFlags::RDONLY, Mode::empty())?;
+        let identity = Identity::of(&rustix::fs::fstat(&anchor)?);
+        let orphans = if options.read_only { None } else { Some(open_orphans(root.as_fd())?) };
+        if let Some(orphans) = &orphans
+            && options.ownership == Ownership::Virtual
+        {
+            owner::probe(orphans.as_fd())?;
+        }
+        Ok(Self {
+            table: Table::new(anchor, identity, descriptor_limit()),
+            hidden: Hidden::new(&options.storage_entries),
+            gate: Gate::default(),
+            streams: Streams::default(),
+            root,
+            orphans,
+            next_orphan: AtomicU64::new(first_orphan_number()),
+            cache: OnceLock::new(),
+            waiting: OnceLock::new(),
+            challenge: OnceLock::new(),
+            devices: AtomicBool::new(false),
+            counters: Counters::default(),
+            options,
+            keys,
+        })
+    }
+
+    /// How the volume is served.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Inodes that the kernel knows.
+    pub fn inodes(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How the kernel is told to forget pages. Once.
+    pub fn set_kernel_cache(&self, cache: Arc<dyn KernelCache>) {
+        let _ = self.cache.set(cache);
+    }
+
+    /// Who is told when a thread waits. Once.
+    pub fn set_waiting(&self, waiting: Arc<dyn Waiting>) {
+        let _ = self.waiting.set(waiting);
+    }
+
+    /// How the gate's challenge is answered. Once.
+    pub fn set_challenge(&self, challenge: Challenge) {
+        let _ = self.challenge.set(challenge);
+    }
+
+    /// Lets device nodes be made, where the backing storage lets this process do it. They work on no mount of ours (`nodev`),
+    /// but on the raw volume they would: for archives that root unpacks offline, never in a pod.
+    pub fn allow_devices(&self) {
+        self.devices.store(true, Ordering::Relaxed);
+    }
+
+    fn native(&self) -> bool {
+        self.options.ownership == Ownership::Native
+    }
+
+    /// Fails on a read-only volume.
+    fn check_writable(&self) -> Result<(), FsError> {
+        if self.options.read_only { Err(FsError::Refused(Errno::ROFS)) } else { Ok(()) }
+    }
+
+    fn inode(&self, id: u64) -> Result<Arc<Inode>, FsError> {
+        self.table.get(id)
+    }
+
+    /// The descriptor of an inode (`O_PATH` or more).
+    fn fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>, FsError> {
+        inode.fd(self.table.anchors())
+    }
+
+    /// Runs `wait`, which may take long, with somebody else in this thread's place.
+    fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let Some(waiting) = self.waiting.get() else { return wait() };
+        waiting.begins();
+        let _ends = Ends(waiting.as_ref());
+        wait()
+    }
+}
+
+/// A wait that ends, however that comes about.
+struct Ends<'a>(&'a dyn Waiting);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.ends();
+    }
+}
+
+fn open_orphans(root: BorrowedFd<'_>) -> Result<OwnedFd, FsError> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = openat(root, own::DIR, flags, Mode::empty())?;
+    match rustix::fs::mkdirat(&dir, own::ORPHANS, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(openat(&dir, own::ORPHANS, flags, Mode::empty())?)
+}
+
+/// Half of what the process may open, so that open files and connections have the other half.
+fn descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.unwrap_or(u64::MAX);
+    usize::try_from((limit / 2).clamp(16, DESCRIPTORS)).unwrap_or(16)
+}
+
+/// Names of orphans must not collide with what an earlier process left.
+fn first_orphan_number() -> u64 {
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_err() {
+        return 1;
+    }
+    u64::from_le_bytes(bytes) >> 1
+}
+
+/// The name by which a descriptor is reached as a path.
+fn proc_path(fd: impl AsFd) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+#[path = "tests/mod.rs"]
+mod tests;

@@ -1,0 +1,160 @@
+//! Opening, closing and syncing files.
+//!
+//! Invariant: an open that succeeded had a key, if the file has any data; an inode that is open has one [`OpenFile`], and the
+//! last release drops its key.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, Mode, OFlags, unlinkat};
+use rustix::io::Errno;
+
+use super::error::FsError;
+use super::inode::Inode;
+use super::measure::measure;
+use super::open_file::OpenFile;
+use super::types::OpenHow;
+use super::{Counters, EncryptedFs, proc_path};
+
+impl EncryptedFs {
+    /// Opens a regular file; the caller gives it back by [`Self::release`].
+    pub fn open(&self, id: u64, how: OpenHow) -> Result<(), FsError> {
+        let inode = self.inode(id)?;
+        self.open_inode(&inode, how)?;
+        self.after_open(&inode, how).inspect_err(|_| self.release_inode(&inode))
+    }
+
+    /// Gives an open file back.
+    pub fn release(&self, id: u64) {
+        if let Ok(inode) = self.inode(id) {
+            self.release_inode(&inode);
+        }
+    }
+
+    /// Makes a file durable on the device; `data_only` as `fdatasync(2)`.
+    pub fn fsync(&self, id: u64, data_only: bool) -> Result<(), FsError> {
+        let inode = self.inode(id)?;
+        let file = match inode.opened() {
+            Some(open) => open.for_reading(),
+            None => Arc::new(self.open_backing(&inode, false)?),
+        };
+        self.waiting(|| if data_only { file.sync_data() } else { file.sync_all() })?;
+        Counters::add(&self.counters.synced, 1);
+        Ok(())
+    }
+
+    /// What is asked of an open besides a descriptor: the right to data, a key, and the cut to size 0.
+    fn after_open(&self, inode: &Arc<Inode>, how: OpenHow) -> Result<(), FsError> {
+        let open = opened(inode)?;
+        self.gate.check(false)?;
+        if how.truncate {
+            self.resize(inode, 0)?;
+            if how.clear_privileges {
+                self.clear_privileges(inode)?;
+            }
+        }
+        // A file with nothing in it may have no header to look at.
+        if self.known_size(inode, &open.for_reading())? > 0 {
+            self.key(inode, &open)?;
+        } else {
+            self.keys.permit()?;
+        }
+        inode.cached.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Opens the backing file, and makes it ready to be written.
+    pub(super) fn open_inode(&self, inode: &Arc<Inode>, how: OpenHow) -> Result<(), FsError> {
+        match inode.kind {
+            rustix::fs::FileType::RegularFile => {}
+            rustix::fs::FileType::Directory => return Err(FsError::Refused(Errno::ISDIR)),
+            _ => return Err(FsError::Refused(Errno::INVAL)),
+        }
+        let open = inode.open(|| {
+            let file = self.open_backing(inode, false)?;
+            Ok(OpenFile::new(file, false))
+        })?;
+        if how.write || how.truncate {
+            self.check_writable()
+                .and_then(|()| self.make_writable(inode, &open))
+                .inspect_err(|_| self.release_inode(inode))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn release_inode(&self, inode: &Inode) {
+        let Some(orphan) = inode.release() else { return };
+        let Some(orphans) = &self.orphans else { return };
+        // What cannot be removed now is removed when the volume is opened next.
+        let _ = unlinkat(orphans, &*orphan, AtFlags::empty());
+        self.table.object_gone(inode);
+    }
+
+    pub(super) fn open_backing(&self, inode: &Arc<Inode>, write: bool) -> Result<File, FsError> {
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let fd = self.fd(inode)?;
+        Ok(rustix::fs::open(proc_path(&fd), flags, Mode::empty())?.into())
+    }
+
+    /// Opens the backing file for a look that is no access.
+    pub(super) fn open_unnoticed(&self, inode: &Arc<Inode>) -> Result<File, FsError> {
+        let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let fd = self.fd(inode)?;
+        match rustix::fs::open(proc_path(&fd), flags, Mode::empty()) {
+            Ok(file) => Ok(file.into()),
+            // Only a file's owner may leave its access time alone.
+            Err(Errno::PERM) => self.open_backing(inode, false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The first time that a file is opened for writing, what a crash left behind its end is cut off.
+    fn make_writable(&self, inode: &Arc<Inode>, open: &OpenFile) -> Result<(), FsError> {
+        open.make_writable(|| {
+            let file = self.open_backing(inode, true)?;
+            let physical = file.metadata()?.len();
+            let measure = measure(&file, self.options.geometry, physical)?;
+            if measure.physical < physical {
+                file.set_len(measure.physical)?;
+            }
+            inode.learn_size(measure.size);
+            Ok(file)
+        })?;
+        Ok(())
+    }
+
+    /// The plaintext size, measured if it is not known.
+    pub(super) fn known_size(&self, inode: &Inode, file: &File) -> Result<u64, FsError> {
+        if let Some(size) = inode.size() {
+            return Ok(size);
+        }
+        let physical = file.metadata()?.len();
+        let measure = measure(file, self.options.geometry, physical)?;
+        Ok(inode.learn_size(measure.size))
+    }
+
+    /// Counts what a person should hear of.
+    pub(super) fn counted<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
+        if let Err(error) = &result
+            && error.is_damage()
+        {
+            Counters::add(&self.counters.damaged, 1);
+            tracing::warn!(%error, "a file does not open as it was sealed");
+        }
+        result
+    }
+}
+
+/// Opens a new object by the file that it was made with.
+pub fn open_made(inode: &Arc<Inode>, file: File) -> Result<(), FsError> {
+    inode.open(|| Ok(OpenFile::new(file, true)))?;
+    inode.cached.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The shared state of an open file.
+pub fn opened(inode: &Inode) -> Result<Arc<OpenFile>, FsError> {
+    inode.opened().ok_or(FsError::Refused(Errno::BADF))
+}

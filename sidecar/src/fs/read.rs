@@ -1,0 +1,92 @@
+//! Reading.
+//!
+//! Invariant: bytes that are returned were sealed at their place under the file's key, or are zeros of a hole or behind a
+//! short block; a block that does not open is an error, and no byte of the read is returned.
+
+use std::fs::File;
+
+use envelope::{BlockRange, CipherError, Opened, PAGE, PAYLOAD};
+
+use super::buffer::{MAX_IO, Scratch};
+use super::error::FsError;
+use super::key_cell::FileKey;
+use super::measure::read_up_to;
+use super::open::opened;
+use super::{Counters, EncryptedFs};
+
+impl EncryptedFs {
+    /// Reads up to `len` bytes (at most [`MAX_IO`]) of the open file `id` at `offset`; fewer at its end.
+    pub fn read<'s>(
+        &self,
+        id: u64,
+        offset: u64,
+        len: usize,
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [u8], FsError> {
+        let inode = self.inode(id)?;
+        let open = opened(&inode)?;
+        self.gate.check(false)?;
+        let Some(key) = self.key(&inode, &open)? else { return Ok(&[]) };
+        let _pass = self.gate.enter(false)?;
+        let file = open.for_reading();
+        let size = self.known_size(&inode, &file)?;
+        let len = (len.min(MAX_IO) as u64).min(size.saturating_sub(offset));
+        if len == 0 {
+            return Ok(&[]);
+        }
+        let range =
+            key.geometry.covering(offset, len).map_err(|_| FsError::Refused(rustix::io::Errno::FBIG))?;
+        let first = self.read_blocks(&file, &key, range, size, scratch);
+        let blocks = match first {
+            Err(FsError::Block(CipherError::Block { .. })) => {
+                // A page may have been read while it was being written: once more, while nobody writes it.
+                let _held = open.ranges.hold(range.first(), range.first() + range.count() - 1);
+                Counters::add(&self.counters.reread, 1);
+                let second = self.read_blocks(&file, &key, range, size, scratch);
+                self.counted(second)?
+            }
+            other => self.counted(other)?,
+        };
+        let start = (offset - range.first() * PAYLOAD as u64) as usize;
+        let end = (start + len as usize).min(blocks * PAYLOAD).max(start);
+        Counters::add(&self.counters.read_bytes, (end - start) as u64);
+        Ok(&scratch.plain.bytes()[start..end])
+    }
+
+    /// Opens the blocks of `range` into the scratch's plaintext; how many there were (fewer if the file was cut meanwhile).
+    pub(super) fn read_blocks(
+        &self,
+        file: &File,
+        key: &FileKey,
+        range: BlockRange,
+        size: u64,
+        scratch: &mut Scratch,
+    ) -> Result<usize, FsError> {
+        let count = range.count() as usize;
+        let pages = &mut scratch.pages.bytes()[..count * PAGE];
+        let read = read_up_to(file, pages, key.geometry.block_offset(range.first()))?;
+        let pages = pages[..read].as_chunks::<PAGE>().0;
+        let plain = scratch.plain.bytes()[..count * PAYLOAD].as_chunks_mut::<PAYLOAD>().0;
+        for ((index, page), out) in (range.first()..).zip(pages).zip(plain) {
+            self.open_page(key, index, page, size, out)?;
+        }
+        Ok(pages.len())
+    }
+
+    /// Opens one block of a file of `size` bytes.
+    pub(super) fn open_page(
+        &self,
+        key: &FileKey,
+        index: u64,
+        page: &[u8; PAGE],
+        size: u64,
+        out: &mut [u8; PAYLOAD],
+    ) -> Result<Opened, FsError> {
+        let opened = key.cipher.open_block(index, page, out)?;
+        let before_end = index.saturating_mul(PAYLOAD as u64) < size;
+        if opened == Opened::Hole && self.options.strict && before_end {
+            return Err(FsError::Zeroed(index));
+        }
+        Ok(opened)
+    }
+}

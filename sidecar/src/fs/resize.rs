@@ -1,0 +1,100 @@
+//! Changing a file's size.
+//!
+//! Invariant: the last block is always sealed with its real length; after a crash a shortened file is old, or cut at a block
+//! that still holds all its bytes.
+
+use std::sync::Arc;
+
+use envelope::{Opened, PAGE, PAYLOAD};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::io::Errno;
+
+use super::EncryptedFs;
+use super::error::FsError;
+use super::inode::Inode;
+use super::open::opened;
+use super::write::Target;
+
+const PAYLOAD_U64: u64 = PAYLOAD as u64;
+
+impl EncryptedFs {
+    /// Makes an open file `size` bytes long; new bytes are zeros.
+    pub(super) fn resize(&self, inode: &Arc<Inode>, size: u64) -> Result<(), FsError> {
+        let open = opened(inode)?;
+        self.gate.check(false)?;
+        if size > self.options.geometry.max_size() {
+            return Err(FsError::Refused(Errno::FBIG));
+        }
+        self.keys.permit()?;
+        let file = open.for_writing().ok_or(FsError::Refused(Errno::BADF))?;
+        if size == 0 {
+            let _pass = self.gate.enter(false)?;
+            let _held = open.ranges.hold_from(0);
+            let physical = file.metadata()?.len();
+            file.set_len(physical.min(self.options.geometry.header_len()))?;
+            inode.set_size(0);
+            return touch(&file);
+        }
+        let key = self.key_for_writing(inode, &open)?;
+        let _pass = self.gate.enter(false)?;
+        let _held = open.ranges.hold_from(0);
+        let old = self.known_size(inode, &file)?;
+        let target = Target { file: &file, key: &key, inode, size: old };
+        let result = match size.cmp(&old) {
+            std::cmp::Ordering::Less => self.shrink(&target, size),
+            std::cmp::Ordering::Equal => touch(&file),
+            std::cmp::Ordering::Greater => self.grow(&target, size),
+        };
+        self.counted(result)
+    }
+
+    fn shrink(&self, target: &Target<'_>, size: u64) -> Result<(), FsError> {
+        let (last, len) = last_block(size);
+        let mut plain = [0; PAYLOAD];
+        let opened = self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
+        if opened == Opened::Hole {
+            // It is about to be the last block, and that one is never a hole.
+            target.write_block(last, &plain)?;
+        }
+        target.file.set_len(target.key.geometry.block_offset(last + 1))?;
+        target.inode.set_size((last + 1) * PAYLOAD_U64);
+        if opened != Opened::Data(len) {
+            target.write_block(last, &plain[..len])?;
+        }
+        target.inode.set_size(size);
+        Ok(())
+    }
+
+    /// Makes a file longer.
+    pub(super) fn grow(&self, target: &Target<'_>, size: u64) -> Result<(), FsError> {
+        let (last, len) = last_block(size);
+        let blocks = target.key.geometry.blocks_for(target.size);
+        let mut plain = [0; PAYLOAD];
+        if last < blocks {
+            self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
+            target.write_block(last, &plain[..len])?;
+        } else {
+            if self.options.strict {
+                target.fill_gap(last)?;
+            }
+            target.append_block(last, &plain[..len])?;
+        }
+        target.inode.set_size(size);
+        Ok(())
+    }
+}
+
+/// The last block of a file of `size` bytes, and how many it holds.
+fn last_block(size: u64) -> (u64, usize) {
+    let last = (size - 1) / PAYLOAD_U64;
+    (last, (size - last * PAYLOAD_U64) as usize)
+}
+
+/// A truncation to the size that the file has changes its times all the same.
+fn touch(file: &std::fs::File) -> Result<(), FsError> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    Ok(rustix::fs::futimens(file, &times)?)
+}

@@ -1,0 +1,221 @@
+//! Names: made, moved, removed, hidden.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+
+fn mode() -> NewMode {
+    NewMode { mode: 0o755, umask: 0 }
+}
+
+#[test]
+fn our_names_and_the_storages_cannot_be_seen_made_moved_or_removed() {
+    let volume = Volume::new();
+    std::fs::create_dir(volume.backing("lost+found")).unwrap();
+    volume.write_file("f", b"x");
+    let dir = volume.fs.mkdir(ROOT, c"d", mode(), me()).unwrap().id;
+    assert_eq!(volume.names(ROOT), ["d", "f"]);
+    for name in [c".cofferdam", c".cofferdamx", c"lost+found"] {
+        assert_eq!(errno(volume.fs.lookup(ROOT, name)), libc::ENOENT);
+        assert_eq!(errno(volume.fs.mkdir(ROOT, name, mode(), me())), libc::EPERM);
+        assert_eq!(errno(volume.fs.symlink(ROOT, name, c"x", me())), libc::EPERM);
+        assert_eq!(errno(volume.fs.rename(ROOT, c"f", ROOT, name, RenameHow::Replace)), libc::EPERM);
+        assert_eq!(errno(volume.fs.rename(ROOT, name, ROOT, c"g", RenameHow::Replace)), libc::ENOENT);
+        assert_eq!(errno(volume.fs.unlink(ROOT, name)), libc::ENOENT);
+        assert_eq!(errno(volume.fs.rmdir(ROOT, name)), libc::ENOENT);
+        let made = volume.fs.create(ROOT, name, mode(), me(), false, OpenHow::default());
+        assert_eq!(errno(made), libc::EPERM);
+    }
+    assert_eq!(errno(volume.fs.mkdir(dir, c".cofferdam", mode(), me())), libc::EPERM);
+    volume.fs.mkdir(dir, c"lost+found", mode(), me()).unwrap();
+    assert_eq!(volume.names(dir), ["lost+found"]);
+}
+
+#[test]
+fn a_symlink_on_the_storage_leads_nowhere_and_neither_do_dots() {
+    let volume = Volume::new();
+    std::os::unix::fs::symlink("/etc", volume.backing("out")).unwrap();
+    let link = volume.lookup("out").unwrap();
+    assert_eq!(volume.fs.readlink(link.id).unwrap(), b"/etc");
+    assert_eq!(errno(volume.fs.lookup(link.id, c"passwd")), libc::ENOTDIR);
+    assert_eq!(errno(volume.fs.opendir(link.id)), libc::ENOTDIR);
+    for name in [c"..", c".", c"../etc", c"d/f"] {
+        assert_eq!(errno(volume.fs.lookup(ROOT, name)), libc::EINVAL);
+    }
+}
+
+#[test]
+fn an_unlinked_open_file_stays_whole_among_the_orphans_until_its_last_close() {
+    let volume = Volume::new();
+    let id = volume.write_file("f", &pattern(1, 10_000));
+    volume.open(id, true);
+    volume.fs.unlink(ROOT, c"f").unwrap();
+    let orphans = || std::fs::read_dir(volume.backing(".cofferdam/orphans")).unwrap().count();
+    assert_eq!((orphans(), volume.names(ROOT).len()), (1, 0));
+    assert_eq!(volume.fs.getattr(id).unwrap().nlink, 0);
+    volume.fs.write_all(id, 10_000, b"more").unwrap();
+    assert_eq!(volume.read_open(id).unwrap().len(), 10_004);
+    volume.fs.release(id);
+    assert_eq!(orphans(), 0);
+}
+
+#[test]
+fn a_file_that_is_replaced_while_open_is_still_the_old_one_for_its_handle() {
+    let volume = Volume::new();
+    let old = volume.write_file("a", b"old");
+    volume.write_file("b", b"new");
+    volume.open(old, false);
+    volume.fs.rename(ROOT, c"b", ROOT, c"a", RenameHow::Replace).unwrap();
+    assert_eq!(volume.read_open(old).unwrap(), b"old");
+    assert_eq!(volume.fs.getattr(old).unwrap().nlink, 0);
+    assert_eq!(volume.read_file("a").unwrap(), b"new");
+    volume.fs.release(old);
+    assert_eq!(volume.names(ROOT), ["a"]);
+    assert_eq!(std::fs::read_dir(volume.backing(".cofferdam/orphans")).unwrap().count(), 0);
+}
+
+#[test]
+fn renames_obey_their_flags() {
+    let volume = Volume::new();
+    volume.write_file("a", b"a");
+    volume.write_file("b", b"b");
+    assert_eq!(errno(volume.fs.rename(ROOT, c"a", ROOT, c"b", RenameHow::NoReplace)), libc::EEXIST);
+    volume.fs.rename(ROOT, c"a", ROOT, c"b", RenameHow::Exchange).unwrap();
+    assert_eq!(volume.read_file("a").unwrap(), b"b");
+    assert_eq!(volume.read_file("b").unwrap(), b"a");
+    assert_eq!(errno(volume.fs.rename(ROOT, c"a", ROOT, c"c", RenameHow::Exchange)), libc::ENOENT);
+    volume.fs.rename(ROOT, c"a", ROOT, c"c", RenameHow::NoReplace).unwrap();
+    assert_eq!(volume.names(ROOT), ["b", "c"]);
+    let id = volume.lookup("b").unwrap().id;
+    volume.fs.link(id, ROOT, c"b2").unwrap();
+    volume.fs.rename(ROOT, c"b", ROOT, c"b2", RenameHow::Replace).unwrap();
+    assert_eq!(volume.names(ROOT), ["b", "b2", "c"], "two names of one file: nothing happens");
+}
+
+#[test]
+fn what_the_kernel_knows_follows_a_renamed_directory() {
+    let volume = Volume::new();
+    let a = volume.fs.mkdir(ROOT, c"a", mode(), me()).unwrap().id;
+    let b = volume.fs.mkdir(a, c"b", mode(), me()).unwrap().id;
+    let how = OpenHow { write: true, ..OpenHow::default() };
+    let file = volume.fs.create(b, c"f", mode(), me(), true, how).unwrap().id;
+    volume.fs.write_all(file, 0, b"deep").unwrap();
+    volume.fs.release(file);
+    volume.fs.rename(ROOT, c"a", ROOT, c"z", RenameHow::Replace).unwrap();
+    // Descriptors are opened anew by names: through the new one.
+    for id in [a, b, file] {
+        volume.fs.inode(id).unwrap().forget_fd();
+    }
+    volume.open(file, false);
+    assert_eq!(volume.read_open(file).unwrap(), b"deep");
+}
+
+#[test]
+fn more_inodes_than_descriptors_are_all_reachable() {
+    let mut volume = Volume::new();
+    volume.fs = {
+        let root = std::fs::File::open(volume.dir.path()).unwrap();
+        let mut fs =
+            EncryptedFs::new(root.as_fd(), volume.options.clone(), Arc::clone(&volume.keys) as _).unwrap();
+        fs.table = Table::new(
+            openat(&root, ".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap(),
+            Identity::of(&rustix::fs::fstat(&root).unwrap()),
+            20,
+        );
+        Arc::new(fs)
+    };
+    let ids: Vec<u64> =
+        (0..200).map(|n| volume.write_file(&format!("f{n}"), format!("{n}").as_bytes())).collect();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    for (n, id) in ids.iter().enumerate() {
+        volume.open(*id, false);
+        assert_eq!(volume.read_open(*id).unwrap(), format!("{n}").as_bytes());
+        volume.fs.release(*id);
+    }
+    assert!(std::fs::read_dir("/proc/self/fd").unwrap().count() <= open + 25);
+}
+
+#[test]
+fn a_name_that_became_another_object_is_stale_for_the_old_inode() {
+    let volume = Volume::new();
+    let id = volume.write_file("f", b"old");
+    volume.fs.inode(id).unwrap().forget_fd();
+    std::fs::rename(volume.backing("f"), volume.backing("gone")).unwrap();
+    std::fs::write(volume.backing("f"), b"other").unwrap();
+    assert_eq!(errno(volume.fs.getattr(id)), libc::ESTALE);
+}
+
+#[test]
+fn a_deleted_number_that_comes_back_is_another_inode() {
+    let volume = Volume::new();
+    for round in 0..200 {
+        let contents = format!("contents {round}");
+        let id = volume.write_file("f", contents.as_bytes());
+        volume.open(id, false);
+        assert_eq!(volume.read_open(id).unwrap(), contents.as_bytes());
+        volume.fs.release(id);
+        volume.fs.unlink(ROOT, c"f").unwrap();
+    }
+}
+
+#[test]
+fn forgotten_inodes_go_and_parents_of_known_ones_stay() {
+    let volume = Volume::new();
+    let dir = volume.fs.mkdir(ROOT, c"d", mode(), me()).unwrap().id;
+    let made =
+        volume.fs.mknod(dir, c"f", NewMode { mode: libc::S_IFREG | 0o600, umask: 0 }, 0, me()).unwrap();
+    assert_eq!(volume.fs.inodes(), 3);
+    volume.fs.forget(dir, 1);
+    assert_eq!(volume.fs.inodes(), 3);
+    volume.fs.inode(made.id).unwrap().forget_fd();
+    assert_eq!(volume.fs.getattr(made.id).unwrap().size, 0);
+    volume.fs.forget(made.id, 1);
+    assert_eq!(volume.fs.inodes(), 1);
+}
+
+#[test]
+fn every_kind_of_object_but_a_device_can_be_made() {
+    let volume = Volume::new();
+    for (name, kind) in [("p", libc::S_IFIFO), ("s", libc::S_IFSOCK), ("r", libc::S_IFREG)] {
+        let mode = NewMode { mode: kind | 0o640, umask: 0 };
+        let made = volume.fs.mknod(ROOT, &cstr(name), mode, 0, me()).unwrap();
+        assert_eq!(made.attr.mode, kind | 0o640);
+    }
+    for kind in [libc::S_IFCHR, libc::S_IFBLK] {
+        let mode = NewMode { mode: kind | 0o640, umask: 0 };
+        assert_eq!(errno(volume.fs.mknod(ROOT, c"dev", mode, 0, me())), libc::EPERM);
+    }
+    let link = volume.fs.symlink(ROOT, c"l", c"somewhere/else", me()).unwrap();
+    assert_eq!((link.attr.size, link.attr.mode), (14, libc::S_IFLNK | 0o777));
+    let file = volume.lookup("r").unwrap();
+    let linked = volume.fs.link(file.id, ROOT, c"r2").unwrap();
+    assert_eq!((linked.id, linked.attr.nlink), (file.id, 2));
+    assert_eq!(std::fs::metadata(volume.backing("r2")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn a_large_directory_is_listed_once_and_whole() {
+    let volume = Volume::new();
+    let names: Vec<String> = (0..500).map(|n| format!("a-rather-long-name-{n:04}")).collect();
+    for name in &names {
+        std::fs::write(volume.backing(name), "").unwrap();
+    }
+    assert_eq!(volume.names(ROOT), names);
+}
+
+#[test]
+fn a_reader_changes_nothing() {
+    let mut volume = Volume::new();
+    let id = volume.write_file("f", b"x");
+    let _ = id;
+    volume.options.read_only = true;
+    volume.restart();
+    let id = volume.lookup("f").unwrap().id;
+    assert_eq!(errno(volume.fs.unlink(ROOT, c"f")), libc::EROFS);
+    assert_eq!(errno(volume.fs.mkdir(ROOT, c"d", mode(), me())), libc::EROFS);
+    assert_eq!(errno(volume.fs.open(id, OpenHow { write: true, ..OpenHow::default() })), libc::EROFS);
+    assert_eq!(errno(volume.fs.setattr(id, &SetAttr { mode: Some(0), ..SetAttr::default() })), libc::EROFS);
+    volume.keys.rotate("2");
+    assert_eq!(volume.read_file("f").unwrap(), b"x");
+    assert_eq!(volume.fs.counters().upgraded.load(Ordering::Relaxed), 0);
+}

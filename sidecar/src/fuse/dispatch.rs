@@ -1,0 +1,461 @@
+//! From a request to the filesystem's method and back.
+//!
+//! Invariant: what must be durable or exact is either done or refused with `EOPNOTSUPP`; `ENOSYS`, which the kernel remembers,
+//! is answered only where the kernel's own way of doing without is as good.
+
+use std::mem::MaybeUninit;
+
+use fuse_backend_rs::abi::fuse_abi::{
+    BatchForgetIn, CreateIn, EntryOut, FallocateIn, ForgetIn, ForgetOne, FsyncIn, GetxattrIn, GetxattrOut,
+    InitIn, InitIn2, LinkIn, LseekIn, LseekOut, MkdirIn, MknodIn, Opcode, OpenIn, OpenOut, ReadIn, ReleaseIn,
+    Rename2In, RenameIn, SetattrIn, SetxattrIn, WriteIn, WriteOut,
+};
+use rustix::io::Errno;
+use vm_memory::ByteValued;
+
+use super::convert;
+use super::init::{Negotiated, negotiate};
+use super::listing::Listing;
+use super::request::{HEADER, Request};
+use super::session::Shared;
+use crate::fs::{
+    Buffer, Caller, EncryptedFs, FsError, MAX_IO, NewMode, OpenHow, RenameHow, Scratch, Seek, WriteHow,
+};
+
+/// Keep the pages of earlier opens: nobody else changes the file. No flush at close: writes are not delayed.
+const OPEN_FLAGS: u32 = KEEP_CACHE | NO_FLUSH;
+const KEEP_CACHE: u32 = 1 << 1;
+const NO_FLUSH: u32 = 1 << 5;
+/// Of `fuse_open_in.open_flags` and `fuse_create_in.open_flags`.
+const OPEN_KILL_SUIDGID: u32 = 1;
+/// Of `fuse_write_in.write_flags`.
+const WRITE_CACHE: u32 = 1;
+const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+/// Of `fuse_fsync_in.fsync_flags`.
+const FSYNC_DATA_ONLY: u32 = 1;
+/// Of `fuse_setxattr_in.setxattr_flags`.
+const ACL_KILL_SGID: u32 = 1;
+/// Opcodes that the protocol types do not know.
+const SYNCFS: u32 = 50;
+const TMPFILE: u32 = 51;
+const STATX: u32 = 52;
+const COPY_FILE_RANGE_64: u32 = 53;
+/// Room for the entries of a directory as the storage gives them.
+const ENTRIES: usize = 32 * 1024;
+/// The data of a write begins at a page, when the request begins so far before it.
+const DATA_AT: usize = HEADER + size_of::<WriteIn>();
+
+/// What a thread works with, for all its life.
+pub struct Worker {
+    request: Buffer,
+    scratch: Scratch,
+    entries: Vec<MaybeUninit<u8>>,
+}
+
+/// A request that is being answered.
+struct Call<'a> {
+    shared: &'a Shared,
+    request: Request<'a>,
+}
+
+type Done = Result<(), FsError>;
+
+impl Worker {
+    pub fn new() -> Self {
+        Self {
+            request: Buffer::new(4096 + MAX_IO + 4096),
+            scratch: Scratch::new(),
+            entries: vec![MaybeUninit::uninit(); ENTRIES],
+        }
+    }
+
+    /// Where the next request is read to.
+    pub fn buffer(&mut self) -> &mut [u8] {
+        &mut self.request.bytes()[4096 - DATA_AT..]
+    }
+
+    /// Answers the request of `len` bytes that was read.
+    pub fn handle(&mut self, shared: &Shared, len: usize) {
+        let Self { request, scratch, entries } = self;
+        let bytes = &request.bytes()[4096 - DATA_AT..][..len];
+        let Some(request) = Request::parse(bytes) else {
+            tracing::warn!(len, "a request is not whole");
+            return;
+        };
+        let call = Call { shared, request };
+        if let Err(error) = call.run(scratch, entries) {
+            let error = if matches!(error, FsError::Suspended) { shared.fs.why_suspended() } else { error };
+            shared.reply(request.header.unique, error.errno(), &[]);
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Answers the request, or says why not.
+    fn run(mut self, scratch: &mut Scratch, entries: &mut [MaybeUninit<u8>]) -> Done {
+        match self.request.header.opcode {
+            code if code == Opcode::Read as u32 => self.read(scratch),
+            code if code == Opcode::Write as u32 => self.write(scratch),
+            code if code == Opcode::Readdir as u32 => self.readdir(scratch, entries, false),
+            code if code == Opcode::Readdirplus as u32 => self.readdir(scratch, entries, true),
+            code if code == Opcode::Fallocate as u32 => self.fallocate(scratch),
+            SYNCFS => {
+                self.fs().syncfs()?;
+                self.ok(&[])
+            }
+            STATX => {
+                let attr = self.fs().getattr(self.request.node())?;
+                let birth = self.fs().birth_time(self.request.node())?;
+                self.ok(&[&convert::statx(&attr, birth)])
+            }
+            TMPFILE | COPY_FILE_RANGE_64 => Err(FsError::Refused(Errno::OPNOTSUPP)),
+            code if code == Opcode::Forget as u32 => {
+                self.forget();
+                Ok(())
+            }
+            code if code == Opcode::BatchForget as u32 => {
+                self.batch_forget();
+                Ok(())
+            }
+            code => self.run_small(Opcode::from(code)),
+        }
+    }
+
+    fn run_small(&mut self, code: Opcode) -> Done {
+        match code {
+            Opcode::Lookup => self.lookup(),
+            Opcode::Getattr => self.getattr(),
+            Opcode::Setattr => self.setattr(),
+            Opcode::Readlink => self.readlink(),
+            Opcode::Symlink => self.symlink(),
+            Opcode::Mknod => self.mknod(),
+            Opcode::Mkdir => self.mkdir(),
+            Opcode::Unlink => self.remove(EncryptedFs::unlink),
+            Opcode::Rmdir => self.remove(EncryptedFs::rmdir),
+            Opcode::Rename => self.rename(),
+            Opcode::Rename2 => self.rename2(),
+            Opcode::Link => self.link(),
+            Opcode::Open => self.open(),
+            Opcode::Create => self.create(),
+            Opcode::Release => self.release(),
+            Opcode::Statfs => self.statfs(),
+            Opcode::Fsync => self.fsync(),
+            // Nothing is delayed that a close would have to wait for.
+            Opcode::Flush | Opcode::Destroy => self.ok(&[]),
+            Opcode::Init => self.init(),
+            Opcode::Opendir => self.opendir(),
+            Opcode::Releasedir => self.releasedir(),
+            Opcode::Fsyncdir => self.fsyncdir(),
+            Opcode::Getxattr => self.getxattr(),
+            Opcode::Setxattr => self.setxattr(),
+            Opcode::Listxattr => self.listxattr(),
+            Opcode::Removexattr => self.removexattr(),
+            Opcode::Lseek => self.lseek(),
+            // What is under way is finished; it gets its reply.
+            Opcode::Interrupt => Ok(()),
+            Opcode::CopyFileRange => Err(FsError::Refused(Errno::OPNOTSUPP)),
+            Opcode::Ioctl => Err(FsError::Refused(Errno::NOTTY)),
+            _ => {
+                self.shared.reply(self.request.header.unique, libc::ENOSYS, &[]);
+                Ok(())
+            }
+        }
+    }
+
+    fn fs(&self) -> &EncryptedFs {
+        &self.shared.fs
+    }
+
+    /// Always `Ok`: a reply that cannot be sent is nobody's error.
+    #[allow(clippy::unnecessary_wraps, reason = "it ends every method that answers")]
+    fn ok(&self, parts: &[&[u8]]) -> Done {
+        self.shared.reply(self.request.header.unique, 0, parts);
+        Ok(())
+    }
+
+    fn caller(&self) -> Caller {
+        Caller { uid: self.request.header.uid, gid: self.request.header.gid }
+    }
+
+    fn init(&mut self) -> Done {
+        let offer: InitIn = self.request.take()?;
+        let more: Option<InitIn2> = self.request.take_if_there();
+        let acl = self.fs().options().ownership == envelope::Ownership::Native;
+        let Some((out, agreed)) = negotiate(&offer, more.as_ref(), acl) else {
+            tracing::error!(
+                major = offer.major,
+                minor = offer.minor,
+                "the kernel's fuse protocol is too old"
+            );
+            return Err(FsError::Refused(Errno::PROTO));
+        };
+        self.ok(&[out.as_slice()])?;
+        self.shared.has_started(agreed);
+        Ok(())
+    }
+
+    fn lookup(&mut self) -> Done {
+        let name = self.request.name()?;
+        match self.fs().lookup(self.request.node(), name) {
+            Ok(entry) => self.ok(&[convert::entry(&entry).as_slice()]),
+            Err(error) if error.errno() == libc::ENOENT => self.ok(&[convert::no_entry().as_slice()]),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gets no reply, whatever it says.
+    fn forget(&mut self) {
+        if let Ok(ForgetIn { nlookup }) = self.request.take() {
+            self.fs().forget(self.request.node(), nlookup);
+        }
+    }
+
+    fn batch_forget(&mut self) {
+        let Ok(BatchForgetIn { count, .. }) = self.request.take() else { return };
+        for _ in 0..count {
+            let Ok(ForgetOne { nodeid, nlookup }) = self.request.take() else { return };
+            self.fs().forget(nodeid, nlookup);
+        }
+    }
+
+    fn getattr(&mut self) -> Done {
+        let attr = self.fs().getattr(self.request.node())?;
+        self.ok(&[convert::attr_out(&attr).as_slice()])
+    }
+
+    fn setattr(&mut self) -> Done {
+        let change: SetattrIn = self.request.take()?;
+        let attr = self.fs().setattr(self.request.node(), &convert::set_attr(&change))?;
+        self.ok(&[convert::attr_out(&attr).as_slice()])
+    }
+
+    fn readlink(&mut self) -> Done {
+        let target = self.fs().readlink(self.request.node())?;
+        self.ok(&[&target])
+    }
+
+    fn symlink(&mut self) -> Done {
+        let (name, target) = (self.request.name()?, self.request.name()?);
+        let entry = self.fs().symlink(self.request.node(), name, target, self.caller())?;
+        self.ok(&[convert::entry(&entry).as_slice()])
+    }
+
+    fn mknod(&mut self) -> Done {
+        let MknodIn { mode, rdev, umask, .. } = self.request.take()?;
+        let name = self.request.name()?;
+        let mode = new_mode(mode, umask);
+        let entry =
+            self.fs().mknod(self.request.node(), name, mode, convert::decode_device(rdev), self.caller())?;
+        self.ok(&[convert::entry(&entry).as_slice()])
+    }
+
+    fn mkdir(&mut self) -> Done {
+        let MkdirIn { mode, umask } = self.request.take()?;
+        let name = self.request.name()?;
+        let mode = new_mode(mode, umask);
+        let entry = self.fs().mkdir(self.request.node(), name, mode, self.caller())?;
+        self.ok(&[convert::entry(&entry).as_slice()])
+    }
+
+    fn remove(&mut self, remove: fn(&EncryptedFs, u64, &std::ffi::CStr) -> Done) -> Done {
+        let name = self.request.name()?;
+        remove(self.fs(), self.request.node(), name)?;
+        self.ok(&[])
+    }
+
+    fn rename(&mut self) -> Done {
+        let RenameIn { newdir } = self.request.take()?;
+        self.rename_to(newdir, RenameHow::Replace)
+    }
+
+    fn rename2(&mut self) -> Done {
+        let Rename2In { newdir, flags, .. } = self.request.take()?;
+        let how = match flags {
+            0 => RenameHow::Replace,
+            libc::RENAME_NOREPLACE => RenameHow::NoReplace,
+            libc::RENAME_EXCHANGE => RenameHow::Exchange,
+            _ => return Err(FsError::Refused(Errno::INVAL)),
+        };
+        self.rename_to(newdir, how)
+    }
+
+    fn rename_to(&mut self, parent: u64, how: RenameHow) -> Done {
+        let (name, new_name) = (self.request.name()?, self.request.name()?);
+        self.fs().rename(self.request.node(), name, parent, new_name, how)?;
+        self.ok(&[])
+    }
+
+    fn link(&mut self) -> Done {
+        let LinkIn { oldnodeid } = self.request.take()?;
+        let name = self.request.name()?;
+        let entry = self.fs().link(oldnodeid, self.request.node(), name)?;
+        self.ok(&[convert::entry(&entry).as_slice()])
+    }
+
+    fn open(&mut self) -> Done {
+        let OpenIn { flags, fuse_flags } = self.request.take()?;
+        self.fs().open(self.request.node(), open_how(flags, fuse_flags))?;
+        self.ok(&[OpenOut { open_flags: OPEN_FLAGS, ..OpenOut::default() }.as_slice()])
+    }
+
+    fn create(&mut self) -> Done {
+        let CreateIn { flags, mode, umask, fuse_flags } = self.request.take()?;
+        let name = self.request.name()?;
+        let exclusive = flags & libc::O_EXCL as u32 != 0;
+        let (mode, how) = (new_mode(mode, umask), open_how(flags, fuse_flags));
+        let entry = self.fs().create(self.request.node(), name, mode, self.caller(), exclusive, how)?;
+        let open = OpenOut { open_flags: OPEN_FLAGS, ..OpenOut::default() };
+        self.ok(&[convert::entry(&entry).as_slice(), open.as_slice()])
+    }
+
+    fn release(&mut self) -> Done {
+        let _: ReleaseIn = self.request.take()?;
+        self.fs().release(self.request.node());
+        self.ok(&[])
+    }
+
+    fn read(&mut self, scratch: &mut Scratch) -> Done {
+        let ReadIn { offset, size, .. } = self.request.take()?;
+        let data = self.fs().read(self.request.node(), offset, size as usize, scratch)?;
+        self.ok(&[data])
+    }
+
+    fn write(&mut self, scratch: &mut Scratch) -> Done {
+        let WriteIn { offset, size, fuse_flags, .. } = self.request.take()?;
+        let data = self.request.bytes(size as usize)?;
+        let how = WriteHow {
+            writeback: fuse_flags & WRITE_CACHE != 0,
+            clear_privileges: fuse_flags & WRITE_KILL_SUIDGID != 0,
+        };
+        let written = self.fs().write(self.request.node(), offset, data, how, scratch)?;
+        self.ok(&[WriteOut { size: written as u32, padding: 0 }.as_slice()])
+    }
+
+    fn fallocate(&mut self, scratch: &mut Scratch) -> Done {
+        let FallocateIn { offset, length, mode, .. } = self.request.take()?;
+        // The kernel does not say whether the caller may keep privileges; root may.
+        let clear = self.request.header.uid != 0;
+        self.fs().fallocate(self.request.node(), mode, (offset, length), clear, scratch)?;
+        self.ok(&[])
+    }
+
+    fn lseek(&mut self) -> Done {
+        let LseekIn { offset, whence, .. } = self.request.take()?;
+        let what = match whence as i32 {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return Err(FsError::Refused(Errno::INVAL)),
+        };
+        let offset = self.fs().seek(self.request.node(), offset, what)?;
+        self.ok(&[LseekOut { offset }.as_slice()])
+    }
+
+    fn fsync(&mut self) -> Done {
+        let FsyncIn { fsync_flags, .. } = self.request.take()?;
+        self.fs().fsync(self.request.node(), fsync_flags & FSYNC_DATA_ONLY != 0)?;
+        self.ok(&[])
+    }
+
+    fn statfs(&mut self) -> Done {
+        let size = self.fs().statfs()?;
+        self.ok(&[convert::statfs(&size).as_slice()])
+    }
+
+    fn opendir(&mut self) -> Done {
+        let fh = self.fs().opendir(self.request.node())?;
+        self.ok(&[OpenOut { fh, ..OpenOut::default() }.as_slice()])
+    }
+
+    fn releasedir(&mut self) -> Done {
+        let ReleaseIn { fh, .. } = self.request.take()?;
+        self.fs().releasedir(fh);
+        self.ok(&[])
+    }
+
+    fn fsyncdir(&mut self) -> Done {
+        let FsyncIn { fh, .. } = self.request.take()?;
+        self.fs().fsyncdir(fh)?;
+        self.ok(&[])
+    }
+
+    fn readdir(&mut self, scratch: &mut Scratch, entries: &mut [MaybeUninit<u8>], plus: bool) -> Done {
+        let ReadIn { fh, offset, size, .. } = self.request.take()?;
+        let out = scratch.reply(size as usize);
+        let room = out.len().clamp(2048, entries.len());
+        let mut listing = Listing::new(out);
+        let parent = self.request.node();
+        self.fs().readdir(fh, offset, &mut entries[..room], |entry| {
+            if !listing.has_room(entry, plus) {
+                return false;
+            }
+            if plus {
+                let dots = matches!(entry.name.to_bytes(), b"." | b"..");
+                let found = if dots { None } else { self.fs().lookup(parent, entry.name).ok() };
+                // Without an inode the kernel looks the name up when it needs it.
+                let attributes = found.as_ref().map_or_else(EntryOut::default, convert::entry);
+                listing.add(entry, Some(&attributes));
+            } else {
+                listing.add(entry, None);
+            }
+            true
+        })?;
+        let len = listing.len();
+        self.ok(&[&scratch.reply(size as usize)[..len]])
+    }
+
+    fn getxattr(&mut self) -> Done {
+        let GetxattrIn { size, .. } = self.request.take()?;
+        let name = self.request.name()?;
+        let value = self.fs().getxattr(self.request.node(), name)?;
+        self.sized(&value, size)
+    }
+
+    fn listxattr(&mut self) -> Done {
+        let GetxattrIn { size, .. } = self.request.take()?;
+        let names = self.fs().listxattr(self.request.node())?;
+        self.sized(&names, size)
+    }
+
+    /// Who asks with size 0 wants to know the size.
+    fn sized(&self, value: &[u8], size: u32) -> Done {
+        if size == 0 {
+            let out = GetxattrOut { size: value.len() as u32, padding: 0 };
+            return self.ok(&[out.as_slice()]);
+        }
+        if value.len() > size as usize {
+            return Err(FsError::Refused(Errno::RANGE));
+        }
+        self.ok(&[value])
+    }
+
+    fn setxattr(&mut self) -> Done {
+        let SetxattrIn { size, flags } = self.request.take()?;
+        let extended = self.shared.negotiated.get().is_some_and(Negotiated::setxattr_ext);
+        let more: u64 = if extended { self.request.take()? } else { 0 };
+        let name = self.request.name()?;
+        let value = self.request.bytes(size as usize)?;
+        let clear = more as u32 & ACL_KILL_SGID != 0;
+        self.fs().setxattr(self.request.node(), name, value, flags, clear)?;
+        self.ok(&[])
+    }
+
+    fn removexattr(&mut self) -> Done {
+        let name = self.request.name()?;
+        self.fs().removexattr(self.request.node(), name)?;
+        self.ok(&[])
+    }
+}
+
+/// Without `DONT_MASK` the kernel applied the umask already; applying it again changes nothing.
+fn new_mode(mode: u32, umask: u32) -> NewMode {
+    NewMode { mode, umask: umask & 0o777 }
+}
+
+fn open_how(flags: u32, fuse_flags: u32) -> OpenHow {
+    let access = flags as i32 & libc::O_ACCMODE;
+    OpenHow {
+        write: access != libc::O_RDONLY,
+        truncate: flags as i32 & libc::O_TRUNC != 0,
+        clear_privileges: fuse_flags & OPEN_KILL_SUIDGID != 0,
+    }
+}

@@ -1,0 +1,289 @@
+//! A served FUSE connection: threads that read requests from one descriptor and answer them.
+//!
+//! Invariant: all threads read the one descriptor that was handed over and never a clone of it, so that requests in flight
+//! outlive a thread; notifications are written by threads that serve no request.
+
+use std::ffi::CStr;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use fuse_backend_rs::abi::fuse_abi::{NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyOpcode, OutHeader};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use vm_memory::ByteValued;
+
+use super::dispatch::Worker;
+use super::init::Negotiated;
+use super::pool::Pool;
+use crate::fs::{EncryptedFs, KernelCache, Waiting};
+
+/// Stack of a serving thread: a few blocks of plaintext at most.
+const STACK: usize = 512 * 1024;
+
+/// Inodes that the kernel may know, open ones and directories aside: each takes some 400 bytes here.
+const MOST_INODES: usize = 65_536;
+/// Between two looks at how many there are.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The filesystem was unmounted.
+    Unmounted,
+    /// The connection was aborted.
+    Aborted,
+    /// The device failed.
+    Failed(Errno),
+}
+
+/// What all threads of a session share.
+pub struct Shared {
+    device: Arc<OwnedFd>,
+    pub(super) fs: Arc<EncryptedFs>,
+    pub(super) negotiated: OnceLock<Negotiated>,
+    started: Condvar,
+    pool: Pool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    started: bool,
+    end: Option<End>,
+}
+
+/// A served connection. Dropping it stops nothing: the threads end when the connection does.
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    /// Serves `fs` on the FUSE device `device`, which somebody mounted; INIT is answered if it is still to come.
+    pub fn start(device: OwnedFd, fs: Arc<EncryptedFs>) -> io::Result<Self> {
+        Self::begin(device, fs, None)
+    }
+
+    /// As [`Self::start`], on a device whose INIT somebody answered with `agreed`.
+    pub fn resume(device: OwnedFd, fs: Arc<EncryptedFs>, agreed: Negotiated) -> io::Result<Self> {
+        Self::begin(device, fs, Some(agreed))
+    }
+
+    fn begin(device: OwnedFd, fs: Arc<EncryptedFs>, agreed: Option<Negotiated>) -> io::Result<Self> {
+        let device = Arc::new(device);
+        fs.set_kernel_cache(Arc::new(Notifier { device: Arc::downgrade(&device) }));
+        let shared = Arc::new(Shared {
+            device,
+            fs,
+            negotiated: OnceLock::new(),
+            started: Condvar::new(),
+            pool: Pool::new(),
+            state: Mutex::default(),
+        });
+        if let Some(agreed) = agreed {
+            shared.has_started(agreed);
+        }
+        shared.fs.set_waiting(Arc::new(Spawner { shared: Arc::downgrade(&shared) }));
+        shared.pool.enter();
+        spawn(&shared)?;
+        let keeper = Arc::downgrade(&shared);
+        std::thread::Builder::new()
+            .name("fuse-keeper".into())
+            .stack_size(STACK)
+            .spawn(move || keep(&keeper))?;
+        Ok(Self { shared })
+    }
+
+    /// Waits until INIT was answered; whether it was.
+    pub fn wait_started(&self, patience: Duration) -> bool {
+        let state = self.shared.state();
+        let waiting = |state: &mut State| !state.started && state.end.is_none();
+        let waited = self.shared.started.wait_timeout_while(state, patience, waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0.started
+    }
+
+    /// What was agreed with the kernel, once it was.
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        self.shared.negotiated.get().copied()
+    }
+
+    /// Waits until the connection ended and every request was answered.
+    pub fn wait(&self) -> End {
+        self.shared.pool.wait_empty(None);
+        self.shared.state().end.unwrap_or(End::Unmounted)
+    }
+
+    /// As [`Self::wait`], for at most `patience`.
+    pub fn wait_for(&self, patience: Duration) -> Option<End> {
+        let ended = self.shared.pool.wait_empty(Some(patience));
+        ended.then(|| self.shared.state().end.unwrap_or(End::Unmounted))
+    }
+}
+
+impl Shared {
+    /// INIT was answered.
+    pub(super) fn has_started(&self, negotiated: Negotiated) {
+        let _ = self.negotiated.set(negotiated);
+        self.state().started = true;
+        self.started.notify_all();
+    }
+
+    /// Answers a request: one write of all parts. That it was withdrawn meanwhile is no error.
+    pub(super) fn reply(&self, unique: u64, error: i32, parts: &[&[u8]]) {
+        let len = size_of::<OutHeader>() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let header = OutHeader { len: len as u32, error: -error, unique };
+        let mut slices = [IoSlice::new(header.as_slice()); 4];
+        for (slice, part) in slices[1..].iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        match rustix::io::writev(&self.device, &slices[..=parts.len()]) {
+            Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
+            Err(error) => tracing::warn!(%error, "cannot answer a request"),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, end: End) {
+        self.state().end.get_or_insert(end);
+        self.started.notify_all();
+    }
+
+    /// Serves until the session ends, or until there are too many threads; `true`: this one was counted out already.
+    fn serve(self: &Arc<Self>) -> bool {
+        let mut worker = Worker::new();
+        while self.pool.begins_idle() {
+            let read = self.read(worker.buffer());
+            if self.pool.ends_idle() {
+                // A thread that cannot be started now is started by a later request.
+                let _ = spawn(self);
+            }
+            match read {
+                Ok(len) => worker.handle(self, len),
+                Err(end) => {
+                    self.ended(end);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Waits for a request.
+    fn read(&self, buffer: &mut [u8]) -> Result<usize, End> {
+        loop {
+            match rustix::io::read(&*self.device, &mut *buffer) {
+                Ok(len) => return Ok(len),
+                // Withdrawn before it was read; a signal.
+                Err(Errno::NOENT | Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let mut polled = [PollFd::new(&*self.device, PollFlags::IN)];
+                    let _ = rustix::event::poll(&mut polled, None);
+                }
+                Err(Errno::NODEV) => return Err(End::Unmounted),
+                Err(Errno::CONNABORTED) => return Err(End::Aborted),
+                Err(error) => return Err(End::Failed(error)),
+            }
+        }
+    }
+}
+
+/// Keeps the kernel from holding ever more inodes, as long as the session lasts.
+fn keep(session: &Weak<Shared>) {
+    while let Some(shared) = session.upgrade() {
+        if shared.state().end.is_some() {
+            return;
+        }
+        shared.fs.give_back(MOST_INODES);
+        drop(shared);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Starts a thread that was counted already.
+fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
+    let counted = Counted { shared: Arc::clone(shared), out: false };
+    let thread = std::thread::Builder::new().name("fuse".into()).stack_size(STACK);
+    thread.spawn(move || counted.serve()).map(drop)
+}
+
+/// A thread that is counted, until it is counted out, however it ends.
+struct Counted {
+    shared: Arc<Shared>,
+    out: bool,
+}
+
+impl Counted {
+    fn serve(mut self) {
+        self.out = self.shared.serve();
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !self.out {
+            self.shared.pool.leave();
+        }
+    }
+}
+
+/// Puts a thread in the place of one that waits.
+struct Spawner {
+    shared: Weak<Shared>,
+}
+
+impl Waiting for Spawner {
+    fn begins(&self) {
+        if let Some(shared) = self.shared.upgrade()
+            && shared.pool.begins_waiting()
+        {
+            let _ = spawn(&shared);
+        }
+    }
+
+    fn ends(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.pool.ends_waiting();
+        }
+    }
+}
+
+/// Tells the kernel to forget.
+struct Notifier {
+    device: Weak<OwnedFd>,
+}
+
+impl KernelCache for Notifier {
+    fn forget_pages(&self, id: u64) -> io::Result<()> {
+        let body = NotifyInvalInodeOut { ino: id, off: 0, len: 0 };
+        self.notify(NotifyOpcode::InvalInode, body.as_slice(), &[])
+    }
+
+    fn forget_attributes(&self, id: u64) -> io::Result<()> {
+        // A negative offset: no pages.
+        let body = NotifyInvalInodeOut { ino: id, off: -1, len: 0 };
+        self.notify(NotifyOpcode::InvalInode, body.as_slice(), &[])
+    }
+
+    fn forget_name(&self, parent: u64, name: &CStr) -> io::Result<()> {
+        let body = NotifyInvalEntryOut { parent, namelen: name.count_bytes() as u32, padding: 0 };
+        self.notify(NotifyOpcode::InvalEntry, body.as_slice(), name.to_bytes_with_nul())
+    }
+}
+
+impl Notifier {
+    fn notify(&self, code: NotifyOpcode, body: &[u8], name: &[u8]) -> io::Result<()> {
+        let Some(device) = self.device.upgrade() else { return Ok(()) };
+        let len = size_of::<OutHeader>() + body.len() + name.len();
+        let header = OutHeader { len: len as u32, error: code as i32, unique: 0 };
+        let parts = [IoSlice::new(header.as_slice()), IoSlice::new(body), IoSlice::new(name)];
+        match rustix::io::writev(&device, &parts) {
+            // The kernel has forgotten it by itself, or the connection is gone.
+            Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

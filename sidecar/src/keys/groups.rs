@@ -1,0 +1,279 @@
+//! Grouped wrapping: the KMS wraps a group key, which wraps the DEKs of new files here.
+//!
+//! One group is in use and one stands ready, so that making a file waits for no KMS. Their records lie in the volume, by
+//! which the next sidecar goes on with them.
+//!
+//! Invariant: a group key wraps at most 65,536 DEKs, counted in the record before they are used. A group is closed by
+//! deleting its record; files of a closed group stand alone and need nothing from it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use envelope::{
+    Dek, FileId, GROUP_RECORD_LEN, GroupId, GroupKey, GroupRecord, GroupRecordError, KmsContext, VolumeId,
+    WrappedKey, Wrapping, unwrap_dek, wrap_dek,
+};
+use kms::CallCtx;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
+
+use super::error::KeyError;
+use super::root::RootKey;
+use crate::volume::entries;
+
+/// DEKs that one group key wraps at most.
+pub const MOST_FILES: u64 = 65_536;
+/// Seconds that a group is open at most.
+pub const LONGEST: i64 = 24 * 3600;
+/// DEKs that one write of the record makes room for.
+const STEP: u64 = 1024;
+/// Groups that are kept ready: the one in use, and the next.
+const READY: usize = 2;
+
+/// An open group with its key.
+struct OpenGroup {
+    record: GroupRecord,
+    key: GroupKey,
+    /// DEKs wrapped so far; never above the record's count.
+    used: u64,
+}
+
+/// Whether a group with this record takes no more files.
+pub fn is_closed(record: &GroupRecord, used: u64, now: i64, current: Option<&str>) -> bool {
+    let age = now.saturating_sub(record.created);
+    // A clock that went back makes the age unknowable: better a new group than one that is open for ever.
+    let old = !(-3600..LONGEST).contains(&age);
+    let retired = is_retired(&record.key, current);
+    used >= MOST_FILES || old || retired
+}
+
+/// Whether `key` is known to be wrapped by another version than the current one.
+pub fn is_retired(key: &WrappedKey, current: Option<&str>) -> bool {
+    !key.version.is_empty() && current.is_some_and(|version| version != key.version)
+}
+
+/// The open groups of a volume.
+pub struct Groups {
+    /// `.cofferdam/groups`.
+    dir: OwnedFd,
+    volume: VolumeId,
+    root: Arc<RootKey>,
+    open: Mutex<VecDeque<OpenGroup>>,
+    /// Held by whoever makes, resumes or closes groups.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Groups {
+    /// The groups of `volume`, whose records lie in `dir`.
+    pub fn new(dir: OwnedFd, volume: VolumeId, root: Arc<RootKey>) -> Self {
+        Self { dir, volume, root, open: Mutex::default(), making: tokio::sync::Mutex::default() }
+    }
+
+    /// Wraps the DEK of a new file; `None` where no group is ready.
+    pub fn wrap(
+        &self,
+        file: FileId,
+        dek: &Dek,
+        current: Option<&str>,
+    ) -> Result<Option<WrappedKey>, KeyError> {
+        let mut open = self.open();
+        // The one in use makes way only if another one is there: better an old group than none.
+        while open.len() > 1 && open.front().is_some_and(|group| group.is_closed(current)) {
+            let closed = open.pop_front().expect("there are two");
+            self.remove(closed.record.group);
+        }
+        let Some(group) = open.front_mut().filter(|group| group.used < MOST_FILES) else {
+            return Ok(None);
+        };
+        if group.used >= group.record.count {
+            let mut record = group.record.clone();
+            record.count = (group.used + STEP).min(MOST_FILES);
+            self.write(&record)?;
+            group.record = record;
+        }
+        group.used += 1;
+        let (record, wrapped) = (&group.record, &group.record.key);
+        let local = wrap_dek(&group.key, record.group, self.volume, file, dek)?;
+        Ok(Some(WrappedKey::new(
+            wrapped.provider,
+            wrapped.context,
+            wrapped.root_key.clone(),
+            wrapped.version.clone(),
+            wrapped.blob.clone(),
+            Wrapping::Grouped(local),
+        )?))
+    }
+
+    /// The DEK of `file`, if `key` is the wrapped key of an open group: its key is here already.
+    pub fn unwrap(&self, key: &WrappedKey, file: FileId) -> Option<Dek> {
+        let Wrapping::Grouped(local) = &key.wrapping else { return None };
+        let open = self.open();
+        let group = open.iter().find(|group| group.record.key.blob == key.blob)?;
+        unwrap_dek(&group.key, self.volume, file, local).ok()
+    }
+
+    /// Whether [`Groups::prepare`] has something to do.
+    pub fn wants(&self, current: Option<&str>) -> bool {
+        self.open().iter().filter(|group| !group.is_closed(current)).count() < READY
+    }
+
+    /// Brings as many groups as should stand ready: those that the volume still has, else new ones.
+    pub async fn prepare(&self, current: Option<&str>) -> Result<(), KeyError> {
+        let _making = self.making.lock().await;
+        if self.open().is_empty() {
+            self.resume(current).await?;
+        }
+        // Not until it wants no more: after a rotation that nobody noticed yet, every new group looks retired.
+        for _ in 0..READY {
+            if !self.wants(current) {
+                break;
+            }
+            let group = self.create().await?;
+            self.open().push_back(group);
+        }
+        Ok(())
+    }
+
+    /// Closes every group that was wrapped by another version than `current`, once others are ready: from then on no
+    /// new file needs an older version.
+    pub async fn close_others(&self, current: &str) -> Result<(), KeyError> {
+        self.prepare(Some(current)).await?;
+        let _making = self.making.lock().await;
+        let mut open = self.open();
+        let (keep, closed): (VecDeque<_>, VecDeque<_>) =
+            open.drain(..).partition(|group| !is_retired(&group.record.key, Some(current)));
+        *open = keep;
+        for group in &closed {
+            self.remove(group.record.group);
+        }
+        Ok(())
+    }
+
+    /// Drops every group key; the records stay.
+    pub fn forget(&self) {
+        self.open().clear();
+    }
+
+    async fn create(&self) -> Result<OpenGroup, KeyError> {
+        let (key, group) = (GroupKey::generate()?, GroupId::generate()?);
+        let context = KmsContext::group_key(self.volume, group);
+        let wrapped = self.root.wrap(key.expose(), &context, &CallCtx::new()).await?;
+        let record = GroupRecord::create(&key, group, self.volume, now(), wrapped);
+        self.write(&record)?;
+        rustix::fs::fsync(&self.dir).map_err(io::Error::from)?;
+        tracing::debug!(%group, version = %record.key.version, "opened a group");
+        Ok(OpenGroup { record, key, used: 0 })
+    }
+
+    /// Goes on with groups of an earlier process; removes records that are of no more use.
+    async fn resume(&self, current: Option<&str>) -> Result<(), KeyError> {
+        for record in self.records()? {
+            let spent = is_closed(&record, record.count, now(), current) || !self.root.wrapped(&record.key);
+            if spent || record.origin != self.volume || self.open().len() >= READY {
+                self.remove(record.group);
+                continue;
+            }
+            let context = record.context();
+            let opened = match self.root.unwrap(&record.key, &context, &CallCtx::new()).await {
+                Ok(unwrapped) if unwrapped.rewrapped.is_none() => {
+                    let key = unwrapped.group_key();
+                    record.verify(&key).map(|()| key).map_err(KeyError::from)
+                }
+                // Wrapped by a version that is retired: no more files for it.
+                Ok(_) => {
+                    self.remove(record.group);
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(key) => {
+                    tracing::debug!(group = %record.group, "resumed a group");
+                    let used = record.count;
+                    self.open().push_back(OpenGroup { record, key, used });
+                }
+                Err(error) if error.is_outage() || error.is_refusal() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(group = %record.group, reason = error.reason(), "a group record is of no use; files are not concerned");
+                    self.remove(record.group);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of open groups. One that is damaged is removed: no file depends on it.
+    fn records(&self) -> Result<Vec<GroupRecord>, KeyError> {
+        let mut records = Vec::new();
+        for entry in entries(&self.dir)? {
+            let (name, _) = entry?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file: File = match openat(&self.dir, name.as_c_str(), flags, Mode::empty()) {
+                Ok(file) => file.into(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot open a group record; files are not concerned");
+                    continue;
+                }
+            };
+            match read_record(&file)? {
+                Ok(record) if record.group.to_string().as_bytes() == name.to_bytes() => records.push(record),
+                // Of a later version of this program.
+                Err(GroupRecordError::UnsupportedVersion(_)) => {}
+                Ok(_) | Err(_) => {
+                    tracing::warn!("removed a damaged group record; files are not concerned");
+                    let _ = unlinkat(&self.dir, name.as_c_str(), AtFlags::empty());
+                }
+            }
+        }
+        // The one in use before the one that stood ready.
+        records.sort_by_key(|record| (record.created, std::cmp::Reverse(record.count)));
+        Ok(records)
+    }
+
+    /// One page, one write: old or new after a crash.
+    fn write(&self, record: &GroupRecord) -> Result<(), KeyError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = record.group.to_string();
+        let file: File =
+            openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?.into();
+        file.write_all_at(&record.encode()?, 0)?;
+        file.sync_data()?;
+        Ok(())
+    }
+
+    fn remove(&self, group: GroupId) {
+        match unlinkat(self.dir.as_fd(), group.to_string(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => tracing::warn!(%error, "cannot remove the record of a closed group"),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, VecDeque<OpenGroup>> {
+        self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl OpenGroup {
+    fn is_closed(&self, current: Option<&str>) -> bool {
+        is_closed(&self.record, self.used, now(), current)
+    }
+}
+
+/// Reads a record's page; the outer error is about the file, the inner one about its contents.
+pub fn read_record(file: &File) -> io::Result<Result<GroupRecord, GroupRecordError>> {
+    let mut page = vec![0; GROUP_RECORD_LEN];
+    match file.read_exact_at(&mut page, 0) {
+        Ok(()) => Ok(GroupRecord::parse(&page)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err(GroupRecordError::NotOurs)),
+        Err(error) => Err(error),
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}

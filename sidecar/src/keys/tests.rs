@@ -1,0 +1,260 @@
+//! Keys of real volumes, against a real KMS in process.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use contract::config::Wrapping;
+
+use super::*;
+use crate::profile::Lifetimes;
+use crate::testing::{LIFETIMES, Opened, TestKms, header, open, open_with};
+use crate::volume::names;
+
+/// Records of open groups in the volume.
+fn records(opened: &Opened) -> usize {
+    let dir = opened.path.join(names::DIR).join(names::GROUPS);
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_file_has_its_own_dek_and_its_header_alone_opens_it() {
+    for wrapping in [Wrapping::Grouped, Wrapping::Direct] {
+        let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+        let opened = open(&kms, dir.path(), wrapping).await;
+        opened.write("one", b"same contents").await;
+        opened.write("two", b"same contents").await;
+        let one = opened.keys.open(&opened.header("one")).await.unwrap();
+        let two = opened.keys.open(&opened.header("two")).await.unwrap();
+        assert!(!one.dek.same_as(&two.dek));
+        assert!(one.upgrade.is_none() && two.upgrade.is_none());
+        drop(opened);
+        // A new process knows nothing but the volume and the KMS.
+        std::fs::remove_dir_all(dir.path().join(names::DIR).join(names::GROUPS)).unwrap();
+        let again = open(&kms, dir.path(), wrapping).await;
+        assert!(again.keys.open(&again.header("one")).await.unwrap().dek.same_as(&one.dek));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_new_files_cost_two_wraps_and_none_of_them_waits() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    opened.write("first", b"x").await;
+    kms.server.reset_tallies();
+    kms.fail();
+    for _ in 0..3000 {
+        assert!(opened.keys.create_now().unwrap().is_some());
+    }
+    assert_eq!(kms.server.tally("wrap").requests, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_direct_keys_is_filled_ahead() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Direct).await;
+    let keys = std::sync::Arc::clone(&opened.keys);
+    let filling = tokio::spawn(async move { keys.run().await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    kms.fail();
+    let mut made = 0;
+    while let Some(key) = opened.keys.create_now().unwrap() {
+        assert!(matches!(key.wrapped.wrapping, envelope::Wrapping::Direct));
+        made += 1;
+    }
+    assert_eq!(made, 16);
+    filling.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_sidecar_resumes_the_open_group() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    opened.write("one", b"1").await;
+    let group = |name: &str| match &header(&dir.path().join(name)).current().unwrap().1.keys()[0].wrapping {
+        envelope::Wrapping::Grouped(local) => local.group(),
+        envelope::Wrapping::Direct => panic!("grouped"),
+    };
+    let count = records(&opened);
+    drop(opened);
+    kms.server.reset_tallies();
+    let again = open(&kms, dir.path(), Wrapping::Grouped).await;
+    again.write("two", b"2").await;
+    assert_eq!(group("one"), group("two"));
+    assert_eq!(kms.server.tally("wrap").requests, 0, "no new group was needed");
+    assert_eq!(records(&again), count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_group_record_costs_a_group_and_no_file() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    opened.write("one", b"1").await;
+    drop(opened);
+    let groups = dir.path().join(names::DIR).join(names::GROUPS);
+    for entry in std::fs::read_dir(&groups).unwrap() {
+        crate::testing::damage(&entry.unwrap().path(), 150);
+    }
+    let again = open(&kms, dir.path(), Wrapping::Grouped).await;
+    again.write("two", b"2").await;
+    again.keys.open(&again.header("one")).await.unwrap();
+    again.keys.open(&again.header("two")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rotation_an_open_brings_a_verified_slot_and_new_files_leave_the_old_group() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    opened.write("old", b"1").await;
+    let before = opened.version("old");
+    let opened_at = std::time::Instant::now();
+    let new = kms.rotate().await;
+    opened.watch.look_once().await;
+    assert_eq!(opened.watch.current(), Some(new.clone()));
+    assert!(opened.watch.renewed().is_some_and(|renewed| opened_at <= renewed));
+
+    let header = opened.header("old");
+    let upgrade = opened.keys.open(&header).await.unwrap().upgrade.expect("a retired version");
+    assert!(upgrade.verified());
+    assert_eq!((before != new, upgrade.keys()[0].version.clone()), (true, new.clone()));
+    header.replacement(&upgrade).unwrap();
+    assert_eq!(opened.keys.lazy_rewraps(), 1);
+
+    opened.keys.close_others(&new).await.unwrap();
+    opened.write("new", b"2").await;
+    assert_eq!(opened.version("new"), new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_nobody_noticed_does_not_stop_new_files() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    for wrapping in [Wrapping::Grouped, Wrapping::Direct] {
+        let opened = open(&kms, &dir.path().join(format!("{wrapping:?}")).tap_dir(), wrapping).await;
+        kms.rotate().await;
+        tokio::time::timeout(Duration::from_secs(10), opened.write("new", b"2")).await.unwrap();
+    }
+}
+
+/// Makes the directory.
+trait TapDir {
+    fn tap_dir(self) -> Self;
+}
+
+impl TapDir for std::path::PathBuf {
+    fn tap_dir(self) -> Self {
+        std::fs::create_dir(&self).unwrap();
+        self
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_key_suspends_at_the_next_look_and_an_enabled_one_resumes() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    opened.write("file", b"1").await;
+    let header = opened.header("file");
+    kms.set_enabled(false).await;
+    opened.watch.look_once().await;
+    let seen = opened.watch.seen();
+    assert!(matches!(&seen.access, Access::Suspended(why) if why.reason == "KeyDisabled"), "{seen:?}");
+    assert_eq!(seen.state, Some("Disabled"));
+    assert!(opened.keys.open(&header).await.unwrap_err().is_refusal());
+    assert!(opened.keys.create().await.unwrap_err().is_refusal());
+    kms.set_enabled(true).await;
+    opened.watch.look_once().await;
+    assert!(opened.watch.seen().access.serves());
+    opened.keys.open(&header).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_permission_is_noticed_by_the_next_proof_within_the_ttl() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let lifetimes = Lifetimes { ttl: Duration::from_secs(11), ..LIFETIMES };
+    let opened = open_with(&kms, dir.path(), Wrapping::Grouped, lifetimes).await;
+    opened.write("file", b"1").await;
+    assert!(kms.server.revoke_role("data"));
+    kms.server.revoke_tokens(None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    opened.watch.look_once().await;
+    let seen = opened.watch.seen();
+    assert!(matches!(&seen.access, Access::Suspended(why) if why.reason == "KeyAccessDenied"), "{seen:?}");
+    kms.server.restore_role("data");
+    opened.watch.look_once().await;
+    assert!(opened.watch.seen().access.serves());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_serves_until_the_ttl_and_is_never_called_a_wrong_key() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let lifetimes = Lifetimes { ttl: Duration::from_secs(4), ..LIFETIMES };
+    let opened = open_with(&kms, dir.path(), Wrapping::Grouped, lifetimes).await;
+    opened.write("file", b"1").await;
+    let header = opened.header("file");
+    opened.keys.open(&header).await.unwrap();
+    kms.fail();
+    opened.watch.look_once().await;
+    assert!(opened.watch.seen().access.serves(), "not before its time");
+    assert!(opened.watch.seen().trouble.is_some());
+    opened.keys.open(&header).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Even before the watch looks again.
+    let error = opened.keys.open(&header).await.unwrap_err();
+    assert!(error.is_outage() && !error.is_refusal(), "{error:?}");
+    opened.watch.look_once().await;
+    assert!(matches!(opened.watch.seen().access, Access::Unreachable(_)));
+    kms.recover();
+    opened.watch.look_once().await;
+    opened.keys.open(&header).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_another_volume_opens_only_where_its_origin_is_accepted() {
+    let kms = TestKms::start();
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let theirs = open(&kms, there.path(), Wrapping::Grouped).await;
+    theirs.write("file", b"1").await;
+    let ours = open(&kms, here.path(), Wrapping::Grouped).await;
+    let header = theirs.header("file");
+    assert!(matches!(ours.keys.open(&header).await, Err(KeyError::Origin(_))));
+    let accepting = VolumeKeys::new(KeySetup {
+        root: std::sync::Arc::clone(&ours.root),
+        watch: std::sync::Arc::clone(&ours.watch),
+        volume: ours.keys.volume(),
+        accepted: vec![theirs.keys.volume()],
+        wrapping: Wrapping::Grouped,
+        groups: std::fs::File::open(here.path()).unwrap().into(),
+    });
+    accepting.open(&header).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_file_in_the_slot_is_a_mismatch_and_not_an_outage() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    for wrapping in [Wrapping::Grouped, Wrapping::Direct] {
+        let opened = open(&kms, &dir.path().join(format!("{wrapping:?}")).tap_dir(), wrapping).await;
+        opened.write("one", b"1").await;
+        opened.write("two", b"2").await;
+        let (one, two) = (opened.header("one"), opened.header("two"));
+        let slot = envelope::KeySlot::first(two.current().unwrap().1.keys().to_vec(), true).unwrap();
+        let crossed = envelope::HeaderRegion::create(one.preamble().clone(), slot);
+        let error = opened.keys.open(&crossed).await.unwrap_err();
+        assert!(!error.is_outage() && !error.is_refusal(), "{error:?}");
+        assert!(opened.watch.seen().access.serves());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_current_slot_falls_back_to_the_other_one_without_writing_over_it() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    opened.write("one", b"1").await;
+    opened.write("two", b"2").await;
+    let (one, two) = (opened.header("one"), opened.header("two"));
+    let bad = one.current().unwrap().1.successor(two.current().unwrap().1.keys().to_vec(), false).unwrap();
+    let write = one.replacement(&bad).unwrap();
+    let region = one.clone().replaced(&write, bad);
+    kms.rotate().await;
+    opened.watch.look_once().await;
+    let found = opened.keys.open(&region).await.unwrap();
+    assert!(found.upgrade.is_none());
+    assert!(found.dek.same_as(&opened.keys.open(&one).await.unwrap().dek));
+}

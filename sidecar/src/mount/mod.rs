@@ -1,0 +1,91 @@
+//! Mounting without the node driver: for the offline `mount` command and for tests.
+//!
+//! Invariant: the mount has the same options as those that the node driver makes.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::fs::EncryptedFs;
+use crate::fuse::{End, Session};
+
+/// How long the kernel may take to say INIT.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A mounted and served filesystem; unmounted (lazily, if it is in use) when it is dropped.
+pub struct Mounted {
+    session: Session,
+    target: PathBuf,
+    is_ours: bool,
+}
+
+/// Mounts `fs` on the directory `target` and serves it. Needs CAP_SYS_ADMIN.
+pub fn mount(fs: Arc<EncryptedFs>, target: &Path) -> io::Result<Mounted> {
+    let device = open_and_mount(target, fs.options().read_only)?;
+    let session = match Session::start(device, fs) {
+        Ok(session) => session,
+        Err(error) => {
+            let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
+            return Err(error);
+        }
+    };
+    let mounted = Mounted { session, target: target.to_owned(), is_ours: true };
+    if mounted.session.wait_started(PATIENCE) {
+        Ok(mounted)
+    } else {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not begin the session"))
+    }
+}
+
+/// Opens `/dev/fuse` and mounts it on `target`, with INIT still to be answered.
+pub fn open_and_mount(target: &Path, read_only: bool) -> io::Result<OwnedFd> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        device.as_raw_fd(),
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let options = CString::new(options).expect("digits and words hold no NUL");
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    rustix::mount::mount("cofferdam", target, "fuse.cofferdam", flags, Some(options.as_c_str()))?;
+    Ok(device)
+}
+
+impl Mounted {
+    /// The session behind it.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Waits until somebody unmounts it.
+    pub fn wait(mut self) -> End {
+        let end = self.session.wait();
+        self.is_ours = end != End::Unmounted;
+        end
+    }
+
+    /// Unmounts it; fails with `EBUSY` if a process uses it.
+    pub fn unmount(mut self) -> io::Result<End> {
+        rustix::mount::unmount(&self.target, UnmountFlags::empty())?;
+        self.is_ours = false;
+        Ok(self.session.wait())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = rustix::mount::unmount(&self.target, UnmountFlags::DETACH);
+        }
+    }
+}

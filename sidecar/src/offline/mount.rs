@@ -1,0 +1,104 @@
+//! `mount`: a volume on a directory, in the foreground.
+//!
+//! Invariant: as in a sidecar, a refused root key suspends the mount and an enabled one resumes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::config::{Ownership, Suspension, Volume as VolumeConfig, Wrapping};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{OfflineError, finish, request};
+use crate::cli::{MountArgs, offline_runtime};
+use crate::keys::KeyWatch;
+use crate::mount::{self, Mounted};
+use crate::profile::{self, Lifetimes};
+use crate::serve::board::Board;
+use crate::serve::volume_task::{Served, follow, serve};
+use crate::volume::{self, Purpose};
+
+/// How often the mount is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs the command; the exit code.
+pub fn mount(args: &MountArgs) -> i32 {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    finish(run(args))
+}
+
+fn run(args: &MountArgs) -> Result<i32, OfflineError> {
+    let runtime = offline_runtime().map_err(OfflineError::Start)?;
+    let result = runtime.block_on(serve_until_told(args));
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve_until_told(args: &MountArgs) -> Result<i32, OfflineError> {
+    let profile = args.profile.profile()?;
+    let root_key = profile::connect(&profile, Arc::new(kms::observe::Unobserved))?;
+    let config = config(args);
+    let purpose = if args.read_only { Purpose::Read } else { Purpose::Write };
+    let mut wanted = request(&args.backing, purpose, &args.storage_entry);
+    wanted.strict = args.strict;
+    if config.ownership == Ownership::Virtual {
+        wanted.ownership = envelope::Ownership::Virtual;
+    }
+    let volume = volume::open(&wanted, &root_key).await?;
+    let watch = Arc::new(KeyWatch::new(Arc::clone(&root_key), Lifetimes::of(&profile)));
+    let board = Board::new([("volume".to_owned(), String::new())]);
+    let row = Arc::clone(&board.rows()[0]);
+    let served = Arc::new(serve(volume, &config, &root_key, &watch, &row).map_err(OfflineError::Serve)?);
+    watch.look_once().await;
+    let looking = Arc::clone(&watch);
+    tokio::spawn(async move { looking.run().await });
+    let filling = Arc::clone(&served.keys);
+    tokio::spawn(async move { filling.run().await });
+    let following = Arc::clone(&served);
+    tokio::spawn(async move { follow(&following, &row).await });
+    let (fs, target) = (Arc::clone(&served.fs), args.mountpoint.clone());
+    let mounted = tokio::task::spawn_blocking(move || mount::mount(fs, &target)).await;
+    let mounted = mounted.map_err(|_| OfflineError::Serve("the mount was cut short".into()))?;
+    eprintln!("mounted; unmount it, or end this process, to stop");
+    wait(mounted.map_err(OfflineError::Mount)?, &served).await
+}
+
+/// Until somebody unmounts it, or a signal comes.
+async fn wait(mounted: Mounted, served: &Served) -> Result<i32, OfflineError> {
+    let mut term = signal(SignalKind::terminate()).map_err(OfflineError::Start)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(OfflineError::Start)?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            () = tokio::time::sleep(LOOK) => {
+                if mounted.session().wait_for(Duration::ZERO).is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    rustix::fs::syncfs(&served.root).map_err(|error| OfflineError::Mount(error.into()))?;
+    drop(mounted);
+    if let Some(volume) = served.volume.lock().await.take() {
+        volume.lease.release();
+    }
+    Ok(contract::exit::OK)
+}
+
+fn config(args: &MountArgs) -> VolumeConfig {
+    let root = rustix::process::geteuid().is_root();
+    VolumeConfig {
+        name: "volume".into(),
+        claim: String::new(),
+        profile: 0,
+        wrapping: if args.direct { Wrapping::Direct } else { Wrapping::Grouped },
+        ownership: if root && !args.virtual_ownership { Ownership::Native } else { Ownership::Virtual },
+        strict: args.strict,
+        read_only: args.read_only,
+        suspension: Suspension::default(),
+        storage_entries: args.storage_entry.clone(),
+        accepted_origins: args.accept_origin.clone(),
+        pinned_volume_id: None,
+        sweep_files_per_second: 0,
+    }
+}

@@ -1,0 +1,100 @@
+//! From a configured profile to a root key that can be called.
+//!
+//! Invariant: provider, endpoint, root key and credential come from the configuration alone, never from a volume.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::config::{Credential, Profile, Provider};
+use kms::observe::Observer;
+use kms::{CaSource, CredentialSource, KeyProtectConfig, Options, ProviderConfig};
+
+use crate::keys::RootKey;
+
+/// The shortest time between two looks at a key's state that a profile may ask for.
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
+/// The longest, so that a disabled key is noticed within the promised time.
+const LONGEST_POLL: Duration = Duration::from_secs(30);
+
+/// How long keys live, from a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Between two looks at the key's state, before jitter.
+    pub poll: Duration,
+    /// How long plaintext keys serve after a real unwrap.
+    pub ttl: Duration,
+    /// How much longer while the KMS gives no answer.
+    pub grace: Duration,
+}
+
+impl Lifetimes {
+    /// The profile's values, with the poll held between 1 s and 30 s.
+    pub fn of(profile: &Profile) -> Self {
+        let seconds = |value: u32| Duration::from_secs(u64::from(value));
+        Self {
+            poll: seconds(profile.poll_seconds).clamp(SHORTEST_POLL, LONGEST_POLL),
+            ttl: seconds(profile.key_ttl_seconds),
+            grace: seconds(profile.outage_grace_seconds),
+        }
+    }
+}
+
+/// Connects to the root key of `profile`. Makes no call.
+pub fn connect(profile: &Profile, observer: Arc<dyn Observer>) -> Result<Arc<RootKey>, kms::ConfigError> {
+    let lifetimes = Lifetimes::of(profile);
+    let options =
+        Options { cache_ttl: lifetimes.ttl, outage_grace: lifetimes.grace, observer, ..Options::default() };
+    let config = provider_config(profile);
+    let kms = kms::connect(&config, &options)?;
+    Ok(Arc::new(RootKey::new(kms, config.key_ref(), envelope::Provider::KeyProtect)))
+}
+
+fn provider_config(profile: &Profile) -> ProviderConfig {
+    let Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring } = &profile.provider;
+    ProviderConfig::KeyProtect(KeyProtectConfig {
+        endpoint: endpoint.clone(),
+        iam_endpoint: iam_endpoint.clone(),
+        instance: instance.clone(),
+        root_key: root_key.clone(),
+        key_ring: key_ring.clone(),
+        credential: match &profile.credential {
+            Credential::ApiKeyFile { path } => CredentialSource::ApiKeyFile { path: path.clone() },
+            Credential::TrustedProfile { profile_id, token_path } => CredentialSource::TrustedProfile {
+                profile_id: profile_id.clone(),
+                token_path: token_path.clone(),
+            },
+        },
+        ca: profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() }),
+        // The provider accepts plain http for loopback addresses alone, which reach nothing outside this pod.
+        allow_loopback_http: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_interval_is_held_between_one_and_thirty_seconds() {
+        let mut profile = Profile {
+            namespace: "n".into(),
+            name: "p".into(),
+            provider: Provider::KeyProtect {
+                endpoint: "https://k".into(),
+                iam_endpoint: "https://i".into(),
+                instance: "x".into(),
+                root_key: "r".into(),
+                key_ring: None,
+            },
+            credential: Credential::ApiKeyFile { path: "/k".into() },
+            ca_file: None,
+            poll_seconds: 0,
+            key_ttl_seconds: 300,
+            outage_grace_seconds: 7,
+        };
+        assert_eq!(Lifetimes::of(&profile).poll, Duration::from_secs(1));
+        profile.poll_seconds = 3600;
+        let lifetimes = Lifetimes::of(&profile);
+        assert_eq!((lifetimes.poll, lifetimes.grace), (Duration::from_secs(30), Duration::from_secs(7)));
+    }
+}

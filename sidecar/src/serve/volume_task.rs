@@ -1,0 +1,258 @@
+//! One volume's life: opened, as often as it takes; served while its root key may be used; suspended while it is refused.
+//!
+//! Invariant: the filesystem is told to suspend before anybody is told that it is suspended, and to resume before anybody is
+//! told that it serves.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::check_in::{KeyReport, MarkerReport, VolumePhase, reasons};
+use contract::config::{Ownership, Volume as VolumeConfig};
+use tokio::runtime::Handle;
+
+use super::board::Row;
+use super::context::Context;
+use super::orders::Orders;
+use super::session::Door;
+use crate::fs::{EncryptedFs, Options};
+use crate::keys::{Access, BlockingKeys, KeySetup, KeyWatch, RootKey, Seen, VolumeKeys};
+use crate::profile::{self, Lifetimes};
+use crate::volume::{self, BEAT, Purpose, Request, Volume, VolumeError, names, open_dir};
+
+/// Between two tries to open a volume that something short-lived keeps from opening.
+const SOON: Duration = Duration::from_secs(2);
+/// Between two tries where a person must act first.
+const LATER: Duration = Duration::from_secs(15);
+
+/// A volume that is open.
+pub struct Served {
+    /// The volume; held for its lease.
+    pub volume: tokio::sync::Mutex<Option<Volume>>,
+    /// Its root, for `syncfs`.
+    pub root: OwnedFd,
+    /// Its filesystem.
+    pub fs: Arc<EncryptedFs>,
+    /// Its keys.
+    pub keys: Arc<VolumeKeys>,
+    /// The watch over its root key.
+    pub watch: Arc<KeyWatch>,
+    /// The root key.
+    pub root_key: Arc<RootKey>,
+}
+
+/// Runs one volume until the process ends.
+pub async fn run(
+    context: Arc<Context>,
+    config: VolumeConfig,
+    row: Arc<Row>,
+    door: Arc<Door>,
+    orders: Orders,
+) {
+    let Some(profile) = context.profile(&config).cloned() else {
+        row.set_phase(
+            VolumePhase::Failed,
+            "ConfigInvalid",
+            "the configuration names no profile for this volume",
+        );
+        return;
+    };
+    let root_key = match profile::connect(&profile, context.metrics.observer()) {
+        Ok(root_key) => root_key,
+        Err(error) => {
+            row.set_phase(VolumePhase::Failed, "KmsConfigInvalid", error.to_string());
+            return;
+        }
+    };
+    let watch = Arc::new(KeyWatch::new(Arc::clone(&root_key), Lifetimes::of(&profile)));
+    let looking = Arc::clone(&watch);
+    tokio::spawn(async move { looking.run().await });
+    let request = request(&context, &config);
+    let volume = open(&request, &root_key, &watch, &row).await;
+    let served = match serve(volume, &config, &root_key, &watch, &row) {
+        Ok(served) => Arc::new(served),
+        Err(text) => {
+            row.set_phase(VolumePhase::Failed, "VolumeUnsupported", text);
+            return;
+        }
+    };
+    door.open(Arc::clone(&served));
+    let filling = Arc::clone(&served.keys);
+    tokio::spawn(async move { filling.run().await });
+    if !config.read_only {
+        tokio::spawn(super::orders::run(
+            Arc::clone(&served),
+            config.clone(),
+            Arc::clone(&row),
+            orders,
+            context.config.operator_url.is_empty(),
+        ));
+        tokio::spawn(beat(Arc::clone(&served), Arc::clone(&row)));
+    }
+    follow(&served, &row).await;
+}
+
+fn request(context: &Context, config: &VolumeConfig) -> Request {
+    Request {
+        path: context.places.raw.join(&config.name),
+        purpose: if config.read_only { Purpose::Read } else { Purpose::Write },
+        holder: context.holder.clone(),
+        storage_entries: config.storage_entries.clone(),
+        pinned: config.pinned_volume_id.clone(),
+        ownership: match config.ownership {
+            Ownership::Native => envelope::Ownership::Native,
+            Ownership::Virtual => envelope::Ownership::Virtual,
+        },
+        strict: config.strict,
+    }
+}
+
+/// Opens the volume, as often as it takes.
+async fn open(request: &Request, root_key: &RootKey, watch: &KeyWatch, row: &Row) -> Volume {
+    loop {
+        let error = match volume::open(request, root_key).await {
+            Ok(volume) => return volume,
+            Err(error) => error,
+        };
+        let (phase, pause) = match &error {
+            error if error.is_refusal() => (VolumePhase::Suspended, SOON * 2),
+            error if error.is_waiting() => (VolumePhase::Waiting, SOON),
+            _ => (VolumePhase::Failed, LATER),
+        };
+        row.update(|state| state.key = Some(key_report(&watch.seen())));
+        row.set_phase(phase, error.reason(), error.explain());
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Serves an open volume: its filesystem answers as soon as the watch has a proof.
+pub fn serve(
+    volume: Volume,
+    config: &VolumeConfig,
+    root_key: &Arc<RootKey>,
+    watch: &Arc<KeyWatch>,
+    row: &Row,
+) -> Result<Served, String> {
+    let marker = volume.region.marker();
+    let options = Options {
+        volume: marker.volume_id(),
+        geometry: marker.geometry(),
+        ownership: marker.options().ownership,
+        strict: marker.options().strict,
+        read_only: config.read_only,
+        storage_entries: config.storage_entries.clone(),
+    };
+    watch.set_marker(volume.region.clone());
+    watch.look_now();
+    let groups = open_dir(volume.dir(), names::GROUPS)
+        .or_else(|_| volume.dir().try_clone_to_owned().map_err(|_| rustix::io::Errno::MFILE));
+    let keys = Arc::new(VolumeKeys::new(KeySetup {
+        root: Arc::clone(root_key),
+        watch: Arc::clone(watch),
+        volume: marker.volume_id(),
+        accepted: config.accepted_origins.iter().filter_map(|id| id.parse().ok()).collect(),
+        wrapping: config.wrapping,
+        groups: groups.map_err(|error| format!("open the volume's own directory: {error}"))?,
+    }));
+    let blocking = Arc::new(BlockingKeys::new(Arc::clone(&keys), Handle::current()));
+    let fs = EncryptedFs::new(volume.root(), options, blocking)
+        .map_err(|error| format!("serve the volume: {error}"))?;
+    let fs = Arc::new(fs);
+    let _ = row.fs.set(Arc::clone(&fs));
+    row.update(|state| {
+        state.marker = marker_report(&volume);
+    });
+    volume.warnings.iter().for_each(|word| row.warn(word));
+    let root = volume.root().try_clone_to_owned().map_err(|error| format!("serve the volume: {error}"))?;
+    Ok(Served {
+        volume: tokio::sync::Mutex::new(Some(volume)),
+        root,
+        fs,
+        keys,
+        watch: Arc::clone(watch),
+        root_key: Arc::clone(root_key),
+    })
+}
+
+/// Follows what the watch sees, for ever.
+pub async fn follow(served: &Arc<Served>, row: &Row) {
+    let mut changes = served.watch.subscribe();
+    loop {
+        let seen = changes.borrow_and_update().clone();
+        apply(served, row, &seen).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn apply(served: &Arc<Served>, row: &Row, seen: &Seen) {
+    row.update(|state| state.key = Some(key_report(seen)));
+    let (phase, why) = match &seen.access {
+        Access::Serving => {
+            served.fs.resume();
+            let (reason, message) = match &seen.trouble {
+                None => (reasons::SERVING, String::new()),
+                Some(why) => {
+                    (why.reason, format!("keys serve on for now; the KMS does not answer: {}", why.message))
+                }
+            };
+            row.set_phase(VolumePhase::Serving, reason, message);
+            return;
+        }
+        Access::Starting => return,
+        Access::Suspended(why) => (VolumePhase::Suspended, why),
+        Access::Unreachable(why) => (VolumePhase::Waiting, why),
+    };
+    if !served.fs.is_suspended() {
+        let fs = Arc::clone(&served.fs);
+        if tokio::task::spawn_blocking(move || fs.suspend()).await.is_err() {
+            tracing::error!("the suspension was cut short");
+        }
+        served.keys.forget();
+    }
+    row.set_phase(phase, why.reason, why.message.clone());
+}
+
+/// Says on shared storage that the holder lives.
+async fn beat(served: Arc<Served>, row: Arc<Row>) {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let mut volume = served.volume.lock().await;
+        let Some(volume) = volume.as_mut() else { return };
+        if volume.backing().is_local() {
+            continue;
+        }
+        match volume.lease.beat() {
+            Err(error @ VolumeError::InUse { .. }) => {
+                let fs = Arc::clone(&served.fs);
+                let _ = tokio::task::spawn_blocking(move || fs.suspend()).await;
+                row.give_up(error.reason(), error.explain());
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "cannot renew the lease"),
+            Ok(()) => {}
+        }
+    }
+}
+
+fn key_report(seen: &Seen) -> KeyReport {
+    KeyReport { state: seen.state.unwrap_or("Unknown").to_owned(), current_version: seen.current.clone() }
+}
+
+/// What the operator pins of a volume.
+pub fn marker_report(volume: &Volume) -> Option<MarkerReport> {
+    let marker = volume.region.marker();
+    let (uid, gid) = volume.owner().ok()?;
+    Some(MarkerReport {
+        volume_id: marker.volume_id().to_string(),
+        strict: marker.options().strict,
+        ownership: match marker.options().ownership {
+            envelope::Ownership::Native => Ownership::Native,
+            envelope::Ownership::Virtual => Ownership::Virtual,
+        },
+        sweep_epoch: volume::marker::read(volume.dir().as_fd()).ok()?.sweep_epoch().ok()?,
+        uid,
+        gid,
+    })
+}
