@@ -1,0 +1,180 @@
+//! Reports of sidecars and Jobs, merged one after the other.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::check_in::sample::report;
+
+const SIDECAR: Sender<'_> = Sender { pod: "app", role: Role::Sidecar };
+const JOB: Sender<'_> = Sender { pod: "rewrap", role: Role::Job };
+
+fn at(second: i64) -> Time {
+    Time(Timestamp::from_second(second).unwrap())
+}
+
+fn volume(status: Option<EncryptedVolumeStatus>) -> EncryptedVolume {
+    let mut volume: EncryptedVolume = serde_json::from_value(json!({
+        "apiVersion": "cofferdam.io/v1alpha1", "kind": "EncryptedVolume", "metadata": {"name": "files", "namespace": "shop"},
+        "spec": {"claimName": "files", "bindingName": "app", "profile": {"name": "main"}},
+    }))
+    .unwrap();
+    volume.status = status;
+    volume
+}
+
+fn marker(id: &str, epoch: u64) -> MarkerReport {
+    MarkerReport {
+        volume_id: id.into(),
+        strict: false,
+        ownership: Ownership::Virtual,
+        sweep_epoch: epoch,
+        uid: 65532,
+        gid: 1000,
+    }
+}
+
+fn sweep(target: &str, files: &[(&str, u64)], complete: bool) -> SweepReport {
+    SweepReport {
+        target_version: target.into(),
+        files_per_version: files.iter().map(|(v, n)| ((*v).to_owned(), *n)).collect::<BTreeMap<_, _>>(),
+        unknown: 0,
+        rewrapped: 0,
+        complete,
+        completed_at: complete.then(|| "2026-01-02T03:04:05Z".into()),
+    }
+}
+
+fn serving(epoch: u64, sweep: Option<SweepReport>) -> VolumeReport {
+    VolumeReport {
+        marker: Some(marker("aa", epoch)),
+        sweep,
+        ..report("data", VolumePhase::Serving, "Serving")
+    }
+}
+
+/// The status after a served volume was swept to v1.
+fn served() -> EncryptedVolumeStatus {
+    let first = serving(3, Some(sweep("v1", &[("v1", 7)], true)));
+    merge(&volume(None), &first, SIDECAR, Some("v1"), &at(1000)).unwrap().status
+}
+
+fn rewrapped_of(status: &EncryptedVolumeStatus) -> (&str, &str) {
+    let condition = conditions::find(&status.conditions, types::REWRAPPED).unwrap();
+    (&condition.status, &condition.reason)
+}
+
+#[test]
+fn the_first_report_pins_the_marker_and_a_complete_sweep_counts() {
+    let status = served();
+    assert_eq!(status.marker.as_ref().unwrap().volume_id, "aa");
+    assert_eq!(
+        (status.phase.as_deref(), status.pod.as_deref(), status.files),
+        (Some("Serving"), Some("app"), Some(7))
+    );
+    assert_eq!(rewrapped_of(&status), ("True", "Ready"));
+    let completed = status.last_sweep.unwrap().completed_at.unwrap();
+    assert_eq!(completed.0.to_string(), "2026-01-02T03:04:05Z");
+}
+
+#[test]
+fn a_running_sweep_and_a_report_without_one_leave_the_counts_as_they_were() {
+    let before = served();
+    for sweep in [None, Some(sweep("v2", &[("v2", 2)], false))] {
+        let merged =
+            merge(&volume(Some(before.clone())), &serving(3, sweep), SIDECAR, Some("v2"), &at(1030)).unwrap();
+        assert_eq!(merged.status.last_sweep, before.last_sweep);
+        assert_eq!(rewrapped_of(&merged.status), ("False", reasons::BEHIND));
+    }
+}
+
+#[test]
+fn a_volume_that_was_put_back_is_unknown_until_it_is_swept_again() {
+    let put_back = serving(2, Some(sweep("v1", &[("v1", 7)], true)));
+    let merged = merge(&volume(Some(served())), &put_back, SIDECAR, Some("v1"), &at(1030)).unwrap();
+    assert!(merged.restored);
+    assert_eq!((merged.status.files, merged.status.last_sweep.clone()), (None, None));
+    assert_eq!(rewrapped_of(&merged.status), ("Unknown", reasons::RESTORED));
+    assert!(merged.notices.iter().any(|notice| notice.warning && notice.reason == reasons::RESTORED));
+    // Said once, and it stays so.
+    let again =
+        merge(&volume(Some(merged.status)), &serving(2, None), SIDECAR, Some("v1"), &at(1060)).unwrap();
+    assert!(!again.restored && again.notices.is_empty());
+    assert_eq!(rewrapped_of(&again.status), ("Unknown", reasons::RESTORED));
+    let swept = serving(3, Some(sweep("v1", &[("v1", 7)], true)));
+    let swept = merge(&volume(Some(again.status)), &swept, SIDECAR, Some("v1"), &at(1090)).unwrap();
+    assert_eq!(rewrapped_of(&swept.status), ("True", "Ready"));
+}
+
+#[test]
+fn another_volume_id_never_replaces_the_pinned_one() {
+    let other =
+        VolumeReport { marker: Some(marker("bb", 9)), ..serving(9, Some(sweep("v1", &[("v1", 1)], true))) };
+    let merged = merge(&volume(Some(served())), &other, SIDECAR, Some("v1"), &at(1030)).unwrap();
+    assert_eq!(merged.status.marker.as_ref().unwrap().volume_id, "aa");
+    assert_eq!(rewrapped_of(&merged.status), ("Unknown", reasons::WRONG_VOLUME));
+    assert!(merged.restored && merged.notices.len() == 1, "{:?}", merged.notices);
+    let again = merge(&volume(Some(merged.status)), &other, SIDECAR, Some("v1"), &at(1060)).unwrap();
+    assert!(!again.restored, "it is not news");
+    assert_eq!(again.notices, []);
+    assert_eq!(rewrapped_of(&again.status), ("Unknown", reasons::WRONG_VOLUME));
+}
+
+#[test]
+fn a_pod_that_waits_says_nothing_of_a_volume_that_another_serves() {
+    let second = Sender { pod: "second", role: Role::Sidecar };
+    let status = served();
+    for (phase, reason) in [
+        (VolumePhase::Waiting, "VolumeInUse"),
+        (VolumePhase::Waiting, "Starting"),
+        (VolumePhase::Suspended, "KeyDisabled"),
+        (VolumePhase::Failed, "PlaintextFound"),
+    ] {
+        let waiting = report("data", phase, reason);
+        assert_eq!(
+            merge(&volume(Some(status.clone())), &waiting, second, Some("v1"), &at(1030)),
+            None,
+            "{reason}"
+        );
+    }
+    // The holder has been silent for too long, or has handed over.
+    let waiting = report("data", VolumePhase::Waiting, "KmsUnreachable");
+    assert!(merge(&volume(Some(status.clone())), &waiting, second, Some("v1"), &at(1091)).is_some());
+    let merged = merge(&volume(Some(status)), &serving(3, None), second, Some("v1"), &at(1001)).unwrap();
+    assert_eq!(merged.status.pod.as_deref(), Some("second"));
+}
+
+#[test]
+fn a_jobs_sweep_detaches_and_a_suspension_is_a_condition() {
+    let done = VolumeReport {
+        sweep: Some(sweep("v2", &[("v2", 7)], true)),
+        marker: Some(marker("aa", 4)),
+        ..report("data", VolumePhase::Swept, "Swept")
+    };
+    let merged = merge(&volume(Some(served())), &done, JOB, Some("v2"), &at(1200)).unwrap();
+    assert_eq!((merged.status.phase.as_deref(), merged.status.pod.as_deref()), (Some("Detached"), None));
+    assert_eq!(rewrapped_of(&merged.status), ("True", "Ready"));
+
+    let refused = report("data", VolumePhase::Suspended, "KeyDisabled");
+    let merged = merge(&volume(Some(served())), &refused, SIDECAR, Some("v1"), &at(1030)).unwrap();
+    assert_eq!(conditions::status(&merged.status.conditions, types::SUSPENDED), Some("True"));
+    assert!(merged.notices.iter().any(|notice| notice.warning && notice.reason == "KeyDisabled"));
+    let served_again =
+        merge(&volume(Some(merged.status)), &serving(3, None), SIDECAR, Some("v1"), &at(1060)).unwrap();
+    assert_eq!(conditions::status(&served_again.status.conditions, types::SUSPENDED), Some("False"));
+}
+
+#[test]
+fn torn_writes_are_a_condition_and_damage_is_an_event_once() {
+    let mut torn = serving(3, None);
+    torn.warnings = vec![check_in::reasons::TORN_WRITES_POSSIBLE.into()];
+    torn.integrity_errors = 2;
+    let merged = merge(&volume(Some(served())), &torn, SIDECAR, Some("v1"), &at(1030)).unwrap();
+    assert_eq!(conditions::status(&merged.status.conditions, types::TORN_WRITES_POSSIBLE), Some("True"));
+    assert_eq!(merged.notices.len(), 1, "{:?}", merged.notices);
+    let again = merge(&volume(Some(merged.status)), &torn, SIDECAR, Some("v1"), &at(1060)).unwrap();
+    assert_eq!(again.notices, []);
+}

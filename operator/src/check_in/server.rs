@@ -1,0 +1,108 @@
+//! HTTPS in front of the check-ins.
+//!
+//! Invariant: an answer says no more than a status code and the orders of the sender's own volumes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use contract::check_in::CheckIn;
+use contract::names::CHECK_IN_PATH;
+use kube::Client;
+
+use super::evict::Evictions;
+use super::identity::Identities;
+use super::metrics::{Metrics, Outcome};
+use super::receive::Refusal;
+use crate::causes::Causes;
+use crate::controllers::events::Events;
+
+/// The largest report, in bytes: a pod has few volumes, a key few versions.
+const LARGEST: usize = 256 * 1024;
+
+/// What the server works with.
+pub struct CheckIns {
+    pub(super) client: Client,
+    pub(super) events: Events,
+    pub(super) identities: Identities,
+    pub(super) evictions: Evictions,
+    pub(super) metrics: Metrics,
+}
+
+impl CheckIns {
+    /// With nothing known yet. The client should not try again by itself: a sidecar does, and so does an eviction.
+    pub fn new(client: Client, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            events: Events::new(client.clone()),
+            client,
+            identities: Identities::default(),
+            evictions: Evictions::default(),
+            metrics,
+        })
+    }
+}
+
+/// The routes.
+pub fn router(check_ins: Arc<CheckIns>) -> Router {
+    Router::new()
+        .route(CHECK_IN_PATH, post(check_in))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(check_ins)
+}
+
+/// Serves until `handle` is told to stop; the certificate is the one that `tls` holds at each handshake.
+pub async fn serve(
+    check_ins: Arc<CheckIns>,
+    address: SocketAddr,
+    tls: RustlsConfig,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    let service = router(check_ins).into_make_service();
+    axum_server::bind_rustls(address, tls).handle(handle).serve(service).await
+}
+
+async fn check_in(
+    State(check_ins): State<Arc<CheckIns>>,
+    headers: HeaderMap,
+    report: Result<Json<CheckIn>, JsonRejection>,
+) -> Response {
+    let Some(token) = bearer(&headers) else {
+        check_ins.metrics.check_in(Outcome::Unauthenticated);
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    let Ok(Json(report)) = report else {
+        check_ins.metrics.check_in(Outcome::Malformed);
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    match check_ins.receive(token, &report).await {
+        Ok(reply) => {
+            let all = reply.volumes.len() == report.volumes.len();
+            check_ins.metrics.check_in(if all { Outcome::Accepted } else { Outcome::Partial });
+            Json(reply).into_response()
+        }
+        Err(refusal) => {
+            let (outcome, code) = match &refusal {
+                Refusal::Identity(_) => (Outcome::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::Forbidden(_) => (Outcome::Forbidden, StatusCode::FORBIDDEN),
+                Refusal::Api { .. } => (Outcome::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+            };
+            tracing::warn!(error = %Causes(&refusal), %code, "check-in refused");
+            check_ins.metrics.check_in(outcome);
+            code.into_response()
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let token = value.strip_prefix("Bearer ")?.trim();
+    (!token.is_empty()).then_some(token)
+}

@@ -1,0 +1,283 @@
+//! What a binding means, given what is around it.
+//!
+//! Invariant: pure; a claim that two bindings select belongs to neither until a person decides.
+
+use api::binding::SuspensionMode;
+use api::condition::{reasons, types};
+use api::{EncryptedVolume, EncryptedVolumeSpec, StorageBinding, StorageBindingStatus};
+use contract::names::{INJECTION_ENABLED, INJECTION_LABEL};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::core::{Selector, SelectorExt};
+
+use super::look::Around;
+use crate::controllers::conditions::{Verdict, find, put, status as status_of};
+
+/// What to record, and what to say.
+pub struct Plan {
+    /// Claims to record, with what to record.
+    pub record: Vec<(String, EncryptedVolumeSpec)>,
+    /// Claims that it protects now, the ones to record included.
+    pub protected: u64,
+    /// `Ready`.
+    pub ready: Verdict,
+    /// `Suspended`.
+    pub suspended: Verdict,
+}
+
+/// Whether a binding selects a claim.
+pub fn selects(binding: &StorageBinding, claim: &PersistentVolumeClaim) -> bool {
+    let spec = &binding.spec.claims;
+    let labels = claim.metadata.labels.clone().unwrap_or_default();
+    let by_label = spec.selector.clone().and_then(|selector| Selector::try_from(selector).ok());
+    spec.names.contains(&claim.name_any()) || by_label.is_some_and(|selector| selector.matches(&labels))
+}
+
+/// Works the plan out.
+pub fn plan(binding: &StorageBinding, around: &Around) -> Plan {
+    let claims: Vec<_> = around.claims.iter().filter(|claim| selects(binding, claim)).collect();
+    let ready = ready(binding, around, &claims);
+    let mine =
+        |volume: &&EncryptedVolume| volume.spec.binding_name == binding.name_any() && !volume.spec.release;
+    let volumes: Vec<_> = around.volumes.iter().filter(mine).collect();
+    let recorded = |claim: &str| around.volumes.iter().any(|volume| volume.name_any() == claim);
+    let names = claims.iter().map(|claim| claim.name_any());
+    let fresh = names.filter(|name| ready.status == "True" && !recorded(name));
+    let record: Vec<_> = fresh.map(|name| (name.clone(), spec(binding, &name))).collect();
+    let protected = (volumes.len() + record.len()) as u64;
+    Plan { record, protected, ready, suspended: suspended(around, &volumes) }
+}
+
+fn spec(binding: &StorageBinding, claim: &str) -> EncryptedVolumeSpec {
+    EncryptedVolumeSpec {
+        claim_name: claim.into(),
+        binding_name: binding.name_any(),
+        profile: binding.spec.profile.clone(),
+        release: false,
+        acknowledged: false,
+    }
+}
+
+fn ready(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeClaim]) -> Verdict {
+    let namespace = binding.namespace().unwrap_or_default();
+    let label = around.namespace.as_ref().and_then(|ns| ns.labels().get(INJECTION_LABEL));
+    if label.is_none_or(|value| value != INJECTION_ENABLED) {
+        let message = format!(
+            "the namespace is not opted in; run: kubectl label namespace {namespace} {INJECTION_LABEL}={INJECTION_ENABLED}"
+        );
+        return Verdict::no(reasons::NAMESPACE_NOT_OPTED_IN, message);
+    }
+    if binding.spec.suspension.mode == SuspensionMode::Freeze {
+        let message = "suspension.mode Freeze is not supported by this version; use Error";
+        return Verdict::no(reasons::INVALID_SPEC, message);
+    }
+    if let Some(selector) = binding.spec.claims.selector.clone()
+        && let Err(error) = Selector::try_from(selector)
+    {
+        return Verdict::no(reasons::INVALID_SPEC, format!("claims.selector: {error}"));
+    }
+    if let Some(verdict) = conflict(binding, around, claims) {
+        return verdict;
+    }
+    if let Some(secret) = around.missing_pull_secrets.first() {
+        return Verdict::no(
+            reasons::PULL_SECRET_MISSING,
+            format!("Secret {namespace}/{secret} does not exist"),
+        );
+    }
+    of_profile(binding, around, &namespace)
+}
+
+/// What is wrong with its claims.
+fn conflict(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeClaim]) -> Option<Verdict> {
+    for claim in claims {
+        let name = claim.name_any();
+        if claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
+            let message = format!("claim {name} is a block volume; only filesystems can be protected");
+            return Some(Verdict::no(reasons::BLOCK_VOLUME, message));
+        }
+        let other = |other: &&StorageBinding| other.name_any() != binding.name_any() && selects(other, claim);
+        if let Some(other) = around.bindings.iter().find(other) {
+            let message = format!(
+                "claim {name} is selected by the bindings {} and {}",
+                binding.name_any(),
+                other.name_any()
+            );
+            return Some(Verdict::no(reasons::CONFLICTING_BINDING, message));
+        }
+    }
+    None
+}
+
+fn of_profile(binding: &StorageBinding, around: &Around, namespace: &str) -> Verdict {
+    let reference = &binding.spec.profile;
+    let home = reference.namespace.as_deref().unwrap_or(namespace);
+    let name = format!("KmsProfile {home}/{}", reference.name);
+    let Some(profile) = &around.profile else {
+        return Verdict::no(reasons::PROFILE_MISSING, format!("{name} does not exist"));
+    };
+    let allowed =
+        home == namespace || profile.spec.allowed_namespaces.iter().any(|allowed| allowed == namespace);
+    if !allowed {
+        let message = format!("{name} does not list {namespace} in allowedNamespaces");
+        return Verdict::no(reasons::NAMESPACE_NOT_ALLOWED, message);
+    }
+    if home != namespace && profile.spec.credentials.data.trusted_profile.is_none() {
+        let message =
+            format!("{name} is of another namespace and has no trusted profile; a Secret is never copied");
+        return Verdict::no(reasons::NAMESPACE_NOT_ALLOWED, message);
+    }
+    let conditions = profile.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    match find(conditions, types::READY) {
+        Some(condition) if condition.status == "True" => {
+            Verdict::yes(reasons::READY, format!("{name} is Ready"))
+        }
+        Some(condition) if condition.status == "Unknown" => {
+            Verdict::unknown(condition.reason.clone(), format!("{name}: {}", condition.message))
+        }
+        Some(condition) => {
+            let message = format!("{name} is not Ready: {}: {}", condition.reason, condition.message);
+            Verdict::no(reasons::PROFILE_NOT_READY, message)
+        }
+        None => Verdict::no(reasons::PROFILE_NOT_READY, format!("{name} has not been looked at yet")),
+    }
+}
+
+/// A volume that says so suspends the binding; a refused key does too, also while nothing is mounted.
+fn suspended(around: &Around, volumes: &[&EncryptedVolume]) -> Verdict {
+    let phase = |volume: &&&EncryptedVolume| {
+        volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Suspended")
+    };
+    let state = around.profile.as_ref().and_then(|profile| profile.status.as_ref());
+    let state = state.and_then(|status| status.key_state.as_deref()).unwrap_or("Unknown");
+    let refused = ["Disabled", "PendingDeletion", "Destroyed"].contains(&state);
+    if let Some(volume) = volumes.iter().find(phase) {
+        let why = volume.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default();
+        let message = format!("access to {} is suspended: {why}; the root key is {state}", volume.name_any());
+        return Verdict::yes(reasons::KEY_REFUSED, message);
+    }
+    if refused {
+        return Verdict::yes(reasons::KEY_REFUSED, format!("the root key is {state} at the KMS"));
+    }
+    let message = if state == "Unknown" {
+        "no volume says so; the key's state is not known now"
+    } else {
+        "the root key may be used"
+    };
+    Verdict::no(reasons::READY, message)
+}
+
+/// The binding's next status.
+pub fn status(binding: &StorageBinding, plan: &Plan, now: &Time) -> StorageBindingStatus {
+    let mut next = binding.status.clone().unwrap_or_default();
+    let generation = binding.metadata.generation;
+    put(&mut next.conditions, types::READY, &plan.ready, generation, now);
+    put(&mut next.conditions, types::SUSPENDED, &plan.suspended, generation, now);
+    next.observed_generation = generation;
+    next.volumes = plan.protected;
+    debug_assert!(status_of(&next.conditions, types::READY).is_some());
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use k8s_openapi::api::core::v1::Namespace;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &Value) -> T {
+        let (api_version, labels) = match kind {
+            "PersistentVolumeClaim" => ("v1", json!({"protect": "yes"})),
+            "Namespace" => ("v1", json!({"cofferdam.io/injection": "enabled"})),
+            _ => ("cofferdam.io/v1alpha1", json!({})),
+        };
+        let metadata = json!({"name": name, "namespace": "shop", "labels": labels});
+        serde_json::from_value(
+            json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}),
+        )
+        .unwrap()
+    }
+
+    fn binding(name: &str) -> StorageBinding {
+        let spec =
+            json!({"profile": {"name": "main"}, "claims": {"selector": {"matchLabels": {"protect": "yes"}}}});
+        object("StorageBinding", name, &spec)
+    }
+
+    fn around(state: &str) -> Around {
+        let mut profile: api::KmsProfile = object(
+            "KmsProfile",
+            "main",
+            &json!({
+                "keyProtect": {"endpoint": "https://kms", "instance": "i", "rootKey": "k"},
+                "credentials": {"data": {"apiKeySecret": {"name": "s"}}},
+            }),
+        );
+        let mut status =
+            api::KmsProfileStatus { key_state: Some(state.into()), ..api::KmsProfileStatus::default() };
+        put(
+            &mut status.conditions,
+            types::READY,
+            &Verdict::yes("Ready", ""),
+            None,
+            &crate::controllers::conditions::now(),
+        );
+        profile.status = Some(status);
+        Around {
+            namespace: Some(object::<Namespace>("Namespace", "shop", &json!({}))),
+            profile: Some(profile),
+            claims: vec![object("PersistentVolumeClaim", "data-0", &json!({"volumeMode": "Filesystem"}))],
+            bindings: vec![binding("app")],
+            volumes: vec![],
+            missing_pull_secrets: vec![],
+        }
+    }
+
+    #[test]
+    fn a_ready_binding_records_each_claim_once() {
+        let mut around = around("Enabled");
+        let first = plan(&binding("app"), &around);
+        assert_eq!((first.ready.status, first.record.len(), first.protected), ("True", 1, 1));
+        let (name, spec) = first.record[0].clone();
+        around.volumes.push(EncryptedVolume::new(&name, spec));
+        let second = plan(&binding("app"), &around);
+        assert_eq!((second.record.len(), second.protected), (0, 1));
+    }
+
+    #[test]
+    fn a_claim_of_two_bindings_is_recorded_by_neither() {
+        let mut around = around("Enabled");
+        around.bindings.push(binding("twin"));
+        let plan = plan(&binding("app"), &around);
+        assert_eq!((plan.ready.reason.as_str(), plan.record.len()), (reasons::CONFLICTING_BINDING, 0));
+        assert!(plan.ready.message.contains("twin"));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_do() {
+        let mut not_opted_in = around("Enabled");
+        not_opted_in.namespace.as_mut().unwrap().metadata.labels = None;
+        let plan = plan(&binding("app"), &not_opted_in);
+        assert_eq!(plan.ready.reason, reasons::NAMESPACE_NOT_OPTED_IN);
+        assert!(plan.ready.message.contains("kubectl label namespace shop cofferdam.io/injection=enabled"));
+    }
+
+    #[test]
+    fn a_block_volume_and_a_missing_profile_are_refused() {
+        let mut block = around("Enabled");
+        block.claims = vec![object("PersistentVolumeClaim", "raw", &json!({"volumeMode": "Block"}))];
+        assert_eq!(plan(&binding("app"), &block).ready.reason, reasons::BLOCK_VOLUME);
+        let mut missing = around("Enabled");
+        missing.profile = None;
+        assert_eq!(plan(&binding("app"), &missing).ready.reason, reasons::PROFILE_MISSING);
+    }
+
+    #[test]
+    fn a_disabled_key_suspends_and_an_unknown_state_does_not() {
+        assert_eq!(plan(&binding("app"), &around("Disabled")).suspended.status, "True");
+        assert_eq!(plan(&binding("app"), &around("Unknown")).suspended.status, "False");
+    }
+}

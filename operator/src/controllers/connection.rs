@@ -1,0 +1,162 @@
+//! Connections to the KMS, one for each profile, made anew when the profile, its Secret or its CA bundle changes.
+//!
+//! Invariant: secrets are read from the API when they are needed and live only inside a connection.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::KmsProfile;
+use api::condition::reasons;
+use api::profile::{CaBundle, Credential, KmsProfileSpec};
+use contract::names::API_KEY_SECRET_KEY;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kms::{
+    CaSource, CredentialSource, KeyProtectConfig, Kms, KmsError, Options, ProviderConfig, SecretString,
+};
+use kube::{Api, Client, ResourceExt};
+use sha2::{Digest, Sha256};
+
+/// Why a profile cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProfileProblem {
+    /// Something in the cluster is missing or wrong; a person must act.
+    #[error("{message}")]
+    Declared {
+        /// One of `api::condition::reasons`.
+        reason: &'static str,
+        /// For a person.
+        message: String,
+    },
+    /// The API server did not answer.
+    #[error("ask the API server")]
+    Api(#[source] Arc<kube::Error>),
+    /// The KMS did not answer, or refused.
+    #[error("ask the KMS")]
+    Kms(#[source] KmsError),
+}
+
+fn declared(reason: &'static str, message: impl Into<String>) -> ProfileProblem {
+    ProfileProblem::Declared { reason, message: message.into() }
+}
+
+type Entry = ([u8; 32], Arc<dyn Kms>);
+
+/// Open connections by profile.
+#[derive(Default)]
+pub struct Connections {
+    open: Mutex<HashMap<(String, String), Entry>>,
+}
+
+impl Connections {
+    /// The connection of a profile with its *data* credential; reads the Secret and the CA bundle each time, so that a
+    /// change counts at once.
+    pub async fn of(&self, client: &Client, profile: &KmsProfile) -> Result<Arc<dyn Kms>, ProfileProblem> {
+        let namespace = profile.namespace().unwrap_or_default();
+        let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
+        let secret = secret(client, &namespace, &profile.spec.credentials.data).await?;
+        let config = config(&profile.spec, ca)?;
+        let digest = digest(&config, &secret);
+        let at = (namespace, profile.name_any());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, connection)) = open.get(&at)
+            && *known == digest
+        {
+            return Ok(connection.clone());
+        }
+        let connection = kms::connect_with_secret(&config, secret, &Options::default())
+            .map_err(|error| declared(reasons::INVALID_SPEC, error.to_string()))?;
+        open.insert(at, (digest, connection.clone()));
+        Ok(connection)
+    }
+
+    /// Forgets a profile that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+fn config(spec: &KmsProfileSpec, ca: Option<String>) -> Result<ProviderConfig, ProfileProblem> {
+    let Some(key_protect) = &spec.key_protect else {
+        let message = "this version supports keyProtect only; transit follows";
+        return Err(declared(reasons::PROVIDER_NOT_SUPPORTED, message));
+    };
+    let credential = match &spec.credentials.data {
+        Credential { trusted_profile: Some(trusted), .. } => CredentialSource::TrustedProfile {
+            profile_id: trusted.id.clone(),
+            token_path: crate::IDENTITY_TOKEN_FILE.into(),
+        },
+        // The value is handed over with the connection; the operator has no such file.
+        _ => CredentialSource::ApiKeyFile { path: "apiKey".into() },
+    };
+    Ok(ProviderConfig::KeyProtect(KeyProtectConfig {
+        endpoint: key_protect.endpoint.clone(),
+        iam_endpoint: key_protect.iam_endpoint.clone(),
+        instance: key_protect.instance.clone(),
+        root_key: key_protect.root_key.clone(),
+        key_ring: key_protect.key_ring.clone(),
+        credential,
+        ca: ca.map(|pem| CaSource::Pem { pem }),
+        allow_loopback_http: false,
+    }))
+}
+
+async fn authority(
+    client: &Client,
+    namespace: &str,
+    bundle: Option<&CaBundle>,
+) -> Result<Option<String>, ProfileProblem> {
+    let Some(bundle) = bundle else { return Ok(None) };
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let map = maps.get_opt(&bundle.config_map).await.map_err(|error| ProfileProblem::Api(error.into()))?;
+    let name = format!("ConfigMap {namespace}/{}", bundle.config_map);
+    let Some(map) = map else {
+        return Err(declared(reasons::CA_MISSING, format!("{name} does not exist")));
+    };
+    match map.data.and_then(|mut data| data.remove(&bundle.key)) {
+        Some(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Ok(Some(pem)),
+        _ => {
+            Err(declared(reasons::CA_MISSING, format!("{name} has no PEM certificate under {}", bundle.key)))
+        }
+    }
+}
+
+async fn secret(
+    client: &Client,
+    namespace: &str,
+    credential: &Credential,
+) -> Result<SecretString, ProfileProblem> {
+    let Some(reference) = &credential.api_key_secret else {
+        return tokio::fs::read_to_string(crate::IDENTITY_TOKEN_FILE).await.map(SecretString::from).map_err(
+            |_| {
+                let message =
+                    "the operator has no identity token; set operator.identityToken in the chart's values";
+                declared(reasons::SECRET_MISSING, message)
+            },
+        );
+    };
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
+    let secret = secrets.get_opt(&reference.name).await.map_err(|error| ProfileProblem::Api(error.into()))?;
+    let name = format!("Secret {namespace}/{}", reference.name);
+    let Some(secret) = secret else {
+        return Err(declared(reasons::SECRET_MISSING, format!("{name} does not exist")));
+    };
+    let value = secret.data.and_then(|mut data| data.remove(API_KEY_SECRET_KEY));
+    let text = value.and_then(|bytes| String::from_utf8(bytes.0).ok()).unwrap_or_default();
+    if text.trim().is_empty() {
+        let message = format!("{name} has no text under the key {API_KEY_SECRET_KEY}");
+        return Err(declared(reasons::SECRET_INCOMPLETE, message));
+    }
+    Ok(SecretString::from(text.trim().to_owned()))
+}
+
+/// Tells one set of configuration and secret from another without keeping either.
+fn digest(config: &ProviderConfig, secret: &SecretString) -> [u8; 32] {
+    use kms::ExposeSecret as _;
+    let config = serde_json::to_vec(config).expect("plain data");
+    let mut digest = Sha256::new();
+    digest.update((config.len() as u64).to_le_bytes());
+    digest.update(config);
+    digest.update(secret.expose_secret());
+    digest.finalize().into()
+}

@@ -1,0 +1,133 @@
+//! `KmsProfile`: polls the root key and says what it found.
+//!
+//! Invariant: an outage changes nothing that was known about the key except that nobody knows it now.
+
+mod look;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::condition::types;
+use api::{EncryptedVolume, KmsProfile};
+use contract::names::FIELD_MANAGER;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::controller::{Action, Config, applier, trigger_self};
+use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::{Shared, conditions, spread};
+use crate::causes::Causes;
+
+/// How soon a profile that cannot be used is looked at again: a Secret may have been mended.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A profile could not be reported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("list the volumes of the cluster")]
+    ListVolumes(#[source] kube::Error),
+    #[error("write the profile's status")]
+    PatchStatus(#[source] kube::Error),
+}
+
+/// Runs the controller.
+pub async fn run(shared: Arc<Shared>) {
+    let api = Api::<KmsProfile>::all(shared.client.clone());
+    let (store, writer) = reflector::store();
+    let gone = shared.clone();
+    // Only the spec matters: the status is ours.
+    let changes = reflector(writer, watcher(api, watcher::Config::default()))
+        .inspect_ok(move |event| {
+            if let watcher::Event::Delete(profile) = event {
+                forget(&gone, profile);
+            }
+        })
+        .default_backoff()
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let queue = trigger_self(changes, ());
+    let config = Config::default().concurrency(8);
+    applier(
+        |profile, shared| reconcile(profile, shared).boxed(),
+        |_, error, _| retry(error),
+        shared,
+        store,
+        queue,
+        config,
+    )
+    .for_each(|outcome| async move {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "profile");
+        }
+    })
+    .await;
+}
+
+fn forget(shared: &Shared, profile: &KmsProfile) {
+    let (namespace, name) = (profile.namespace().unwrap_or_default(), profile.name_any());
+    shared.connections.forget(&namespace, &name);
+    shared.figures.forget(&namespace, &name);
+}
+
+fn retry(error: &Error) -> Action {
+    tracing::warn!(error = %Causes(error), "profile not reported");
+    Action::requeue(RETRY)
+}
+
+async fn reconcile(profile: Arc<KmsProfile>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let found = look::look(&shared, &profile).await;
+    let volumes = Api::<EncryptedVolume>::all(shared.client.clone());
+    let volumes = volumes.list(&ListParams::default()).await.map_err(Error::ListVolumes)?.items;
+    let namespace = profile.namespace().unwrap_or_default();
+    let mine: Vec<_> =
+        volumes.iter().filter(|volume| uses(volume, &namespace, &profile.name_any())).collect();
+    let next = status::next(&profile, &found, &mine, &conditions::now());
+    report(&shared, &profile, &next).await?;
+    shared.figures.profile(&namespace, &profile.name_any(), &next);
+    let base = match found {
+        Ok(_) => Duration::from_secs(u64::from(profile.spec.poll_seconds)),
+        Err(_) => RETRY.min(Duration::from_secs(u64::from(profile.spec.poll_seconds))),
+    };
+    Ok(Action::requeue(spread(base, &format!("{namespace}/{}", profile.name_any()))))
+}
+
+fn uses(volume: &EncryptedVolume, namespace: &str, name: &str) -> bool {
+    let own = volume.namespace().unwrap_or_default();
+    let reference = &volume.spec.profile;
+    reference.name == name && reference.namespace.as_deref().unwrap_or(&own) == namespace
+}
+
+async fn report(shared: &Shared, profile: &KmsProfile, next: &api::KmsProfileStatus) -> Result<(), Error> {
+    let namespace = profile.namespace().unwrap_or_default();
+    let api = Api::<KmsProfile>::namespaced(shared.client.clone(), &namespace);
+    let patch = json!({"status": next});
+    api.patch_status(&profile.name_any(), &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(patch))
+        .await
+        .map_err(Error::PatchStatus)?;
+    let old = profile.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let about = profile.object_ref(&());
+    for condition in &next.conditions {
+        if conditions::status(old, &condition.type_) == Some(&condition.status) {
+            continue;
+        }
+        let good = (condition.type_ == types::READY) == (condition.status == "True");
+        let note = format!("{} is {}: {}", condition.type_, condition.status, condition.message);
+        if good {
+            shared.events.normal(&about, &condition.reason, &note).await;
+        } else {
+            shared.events.warning(&about, &condition.reason, &note).await;
+        }
+    }
+    let version = |status: Option<&api::KmsProfileStatus>| status.and_then(|s| s.current_version.clone());
+    let (before, now) = (version(profile.status.as_ref()), version(Some(next)));
+    if let (Some(before), Some(now)) = (before, now)
+        && before != now
+    {
+        let note = format!("the root key's current version is {now}; it was {before}");
+        shared.events.normal(&about, "Rotated", &note).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! A volume's status while pods, Jobs and the claim come and go.
+#![allow(clippy::unwrap_used)]
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::conditions;
+
+fn at(second: i64) -> Time {
+    Time(Timestamp::from_second(second).unwrap())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// A volume whose pod `app` checked in at second 1000 and served.
+fn volume() -> EncryptedVolume {
+    parse(json!({
+        "apiVersion": "cofferdam.io/v1alpha1", "kind": "EncryptedVolume", "metadata": {"name": "files", "namespace": "shop"},
+        "spec": {"claimName": "files", "bindingName": "app", "profile": {"name": "main"}},
+        "status": {
+            "phase": "Serving", "message": "served", "pod": "app", "persistentVolume": "pv-1", "files": 5,
+            "lastCheckIn": at(1000).0.to_string(),
+            "marker": {"volumeId": "aa", "strict": false, "ownership": "Virtual", "sweepEpoch": 1, "uid": 1, "gid": 1},
+            "lastSweep": {"targetVersion": "v1", "filesPerVersion": {"v1": 5}},
+        },
+    }))
+}
+
+fn pod(name: &str, made: i64) -> Pod {
+    parse(json!({"metadata": {"name": name, "creationTimestamp": at(made).0.to_string()}}))
+}
+
+fn around(pods: Vec<Pod>) -> Around {
+    let claim: PersistentVolumeClaim =
+        parse(json!({"metadata": {"name": "files"}, "spec": {"volumeName": "pv-1"}}));
+    let profile = parse(json!({
+        "apiVersion": "cofferdam.io/v1alpha1", "kind": "KmsProfile", "metadata": {"name": "main"},
+        "spec": {
+            "keyProtect": {"endpoint": "https://kms", "instance": "i", "rootKey": "k"},
+            "credentials": {"data": {"apiKeySecret": {"name": "s"}}},
+        },
+        "status": {"currentVersion": "v1"},
+    }));
+    Around {
+        claim: Some(claim),
+        persistent_volume_exists: true,
+        binding: None,
+        profile: Some(profile),
+        pods,
+        jobs: vec![],
+        others_running: 0,
+    }
+}
+
+fn after(volume: &EncryptedVolume, around: &Around, second: i64) -> EncryptedVolumeStatus {
+    next(volume, around, &Plan::default(), &at(second))
+}
+
+fn phase_of(status: &EncryptedVolumeStatus) -> &str {
+    status.phase.as_deref().unwrap()
+}
+
+#[test]
+fn what_check_ins_say_stands_while_they_go_on_and_is_unknown_after() {
+    let around = around(vec![pod("app", 0)]);
+    assert_eq!(phase_of(&after(&volume(), &around, 1090)), "Serving");
+    let silent = after(&volume(), &around, 1091);
+    assert_eq!(phase_of(&silent), "Unknown");
+    assert!(silent.message.as_ref().unwrap().contains("app"));
+    assert_eq!(conditions::status(&silent.conditions, types::SUSPENDED), Some("Unknown"));
+    // What was counted is still true of the files.
+    assert_eq!(conditions::status(&silent.conditions, types::REWRAPPED), Some("True"));
+}
+
+#[test]
+fn a_new_pod_is_given_time_to_check_in_and_then_its_silence_is_said() {
+    let around = around(vec![pod("next", 1200)]);
+    let young = after(&volume(), &around, 1210);
+    assert_eq!((phase_of(&young), young.pod.as_deref()), ("Pending", None));
+    assert_eq!(phase_of(&after(&volume(), &around, 1291)), "Unknown");
+    // The same name again is another pod until it has spoken.
+    let mut same_name = volume();
+    same_name.status.as_mut().unwrap().pod = Some("next".into());
+    assert_eq!(phase_of(&after(&same_name, &around, 1050)), "Pending");
+    // Its own words, later, count.
+    let mut spoken = volume();
+    let status = spoken.status.as_mut().unwrap();
+    (status.pod, status.last_check_in) = (Some("next".into()), Some(at(1280)));
+    assert_eq!(phase_of(&after(&spoken, &around, 1291)), "Serving");
+}
+
+#[test]
+fn without_a_pod_it_is_detached_and_says_what_a_job_waits_for() {
+    let around = around(vec![]);
+    let detached = after(&volume(), &around, 1010);
+    assert_eq!((phase_of(&detached), detached.pod.as_deref(), detached.files), ("Detached", None, Some(5)));
+    let waits = Plan { waits: Some("the window is closed".into()), ..Plan::default() };
+    let message = next(&volume(), &around, &waits, &at(1010)).message.unwrap();
+    assert!(message.contains("the window is closed"), "{message}");
+    let mut running = around;
+    running.jobs = vec![parse(json!({"metadata": {"name": "rewrap"}}))];
+    assert_eq!(phase_of(&after(&volume(), &running, 1010)), "Sweeping");
+    // What the Job itself says counts more.
+    let mut said = volume();
+    let status = said.status.as_mut().unwrap();
+    (status.phase, status.pod) = (Some("Waiting".into()), Some("cofferdam-rewrap-1-1-abc".into()));
+    let waiting = after(&said, &running, 1010);
+    assert_eq!((phase_of(&waiting), waiting.pod.as_deref()), ("Waiting", Some("cofferdam-rewrap-1-1-abc")));
+    assert_eq!(phase_of(&after(&said, &running, 1200)), "Sweeping");
+}
+
+#[test]
+fn a_gone_claim_leaves_an_orphan_that_still_counts_and_a_release_is_said() {
+    let mut around = around(vec![]);
+    around.claim = None;
+    let orphan = after(&volume(), &around, 1010);
+    assert_eq!((phase_of(&orphan), orphan.files, orphan.last_sweep.is_some()), ("Orphaned", Some(5), true));
+    assert_eq!(orphan.persistent_volume.as_deref(), Some("pv-1"));
+    let mut released = volume();
+    released.spec.release = true;
+    assert_eq!(phase_of(&after(&released, &around, 1010)), "Released");
+}
+
+#[test]
+fn a_claim_with_another_persistent_volume_is_known_no_more() {
+    let mut around = around(vec![]);
+    around.claim = Some(parse(json!({"metadata": {"name": "files"}, "spec": {"volumeName": "pv-2"}})));
+    let replaced = after(&volume(), &around, 1010);
+    assert_eq!(
+        (replaced.persistent_volume.as_deref(), replaced.marker, replaced.last_sweep),
+        (Some("pv-2"), None, None)
+    );
+    assert_eq!(conditions::status(&replaced.conditions, types::REWRAPPED), Some("Unknown"));
+}

@@ -1,0 +1,207 @@
+//! An API server in memory, over HTTP: objects by path, optimistic concurrency, the subresources that the operator uses.
+//!
+//! Invariant: what it does, the real one does too; what it cannot do (selectors, validation, defaults) no test may rest on.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::{Json, Router};
+use kube::Client;
+use serde_json::{Value, json};
+
+/// What was asked: method, path, body.
+pub type Request = (Method, String, Value);
+
+#[derive(Default)]
+struct Store {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    requests: Vec<Request>,
+    faults: Vec<(Method, String, u16)>,
+    reviews: BTreeMap<String, Value>,
+}
+
+/// The server.
+#[derive(Clone, Default)]
+pub struct FakeApi(Arc<Mutex<Store>>);
+
+impl FakeApi {
+    /// Starts it; it ends with the test's runtime.
+    pub async fn start() -> (Self, Client) {
+        let fake = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(fake.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        config.default_retry = false;
+        (fake, Client::try_from(config).unwrap())
+    }
+
+    /// Puts an object at its path, such as `/api/v1/namespaces/shop/pods/app`.
+    pub fn put(&self, path: &str, mut object: Value) {
+        let mut store = self.store();
+        let version = store.next_version();
+        object["metadata"]["resourceVersion"] = json!(version);
+        let uid = format!("uid-of-{path}");
+        object["metadata"]["uid"] = object["metadata"].get("uid").cloned().unwrap_or(json!(uid));
+        store.objects.insert(path.into(), object);
+    }
+
+    /// What is at a path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.store().objects.get(path).cloned()
+    }
+
+    /// Takes an object away.
+    pub fn remove(&self, path: &str) {
+        self.store().objects.remove(path);
+    }
+
+    /// Answers the next request of this kind with an error.
+    pub fn fail_once(&self, method: Method, path: &str, code: u16) {
+        self.store().faults.push((method, path.into(), code));
+    }
+
+    /// What a review of this token says.
+    pub fn accept_token(&self, token: &str, namespace: &str, pod: &str, uid: &str) {
+        let status = json!({
+            "authenticated": true, "audiences": ["cofferdam"],
+            "user": {
+                "username": format!("system:serviceaccount:{namespace}:default"),
+                "extra": {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [uid]},
+            },
+        });
+        self.store().reviews.insert(token.into(), status);
+    }
+
+    /// Requests so far with this method whose path ends so.
+    pub fn asked(&self, method: &Method, ending: &str) -> Vec<Request> {
+        let store = self.store();
+        let matches = |request: &&Request| request.0 == *method && request.1.ends_with(ending);
+        store.requests.iter().filter(matches).cloned().collect()
+    }
+
+    /// Reasons of the events so far.
+    pub fn event_reasons(&self) -> Vec<String> {
+        let events = self.asked(&Method::POST, "/events");
+        events.iter().map(|(_, _, body)| body["reason"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Store {
+    fn next_version(&mut self) -> String {
+        self.version += 1;
+        self.version.to_string()
+    }
+
+    fn list(&self, path: &str) -> Value {
+        let prefix = format!("{path}/");
+        let below = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')));
+        let items: Vec<_> = below.map(|(_, object)| object.clone()).collect();
+        json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
+    }
+
+    fn create(&mut self, path: &str, mut object: Value) -> Reply {
+        let name = object["metadata"]["name"].as_str().unwrap_or("generated").to_owned();
+        let path = format!("{path}/{name}");
+        if self.objects.contains_key(&path) && !path.contains("/events/") {
+            return error(409, "AlreadyExists");
+        }
+        object["metadata"]["uid"] = json!(format!("uid-of-{path}"));
+        object["metadata"]["resourceVersion"] = json!(self.next_version());
+        self.objects.insert(path, object.clone());
+        (StatusCode::CREATED, Json(object))
+    }
+
+    fn replace_status(&mut self, path: &str, body: &Value) -> Reply {
+        let version = self.next_version();
+        let Some(object) = self.objects.get_mut(path) else { return error(404, "NotFound") };
+        if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
+            return error(409, "Conflict");
+        }
+        object["status"] = body["status"].clone();
+        object["metadata"]["resourceVersion"] = json!(version);
+        (StatusCode::OK, Json(object.clone()))
+    }
+
+    /// A strategic merge of conditions by type, which is all that is patched.
+    fn patch_status(&mut self, path: &str, body: &Value) -> Reply {
+        let Some(object) = self.objects.get_mut(path) else { return error(404, "NotFound") };
+        let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        for new in body["status"]["conditions"].as_array().cloned().unwrap_or_default() {
+            conditions.retain(|old| old["type"] != new["type"]);
+            conditions.push(new);
+        }
+        object["status"]["conditions"] = Value::Array(conditions);
+        (StatusCode::OK, Json(object.clone()))
+    }
+}
+
+type Reply = (StatusCode, Json<Value>);
+
+fn error(code: u16, reason: &str) -> Reply {
+    let body = json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "message": reason, "reason": reason,
+        "code": code,
+    });
+    (StatusCode::from_u16(code).unwrap(), Json(body))
+}
+
+async fn answer(State(fake): State<FakeApi>, method: Method, uri: Uri, body: Bytes) -> Reply {
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let path = uri.path().to_owned();
+    let mut store = fake.store();
+    store.requests.push((method.clone(), path.clone(), body.clone()));
+    let fault = store.faults.iter().position(|(m, end, _)| *m == method && path.ends_with(end.as_str()));
+    if let Some(at) = fault {
+        let (_, _, code) = store.faults.remove(at);
+        let reason = match code {
+            409 => "Conflict",
+            429 => "TooManyRequests",
+            _ => "InternalError",
+        };
+        return error(code, reason);
+    }
+    match (method, path.strip_suffix("/status")) {
+        (Method::PUT, Some(object)) => store.replace_status(object, &body),
+        (Method::PATCH, Some(object)) => store.patch_status(object, &body),
+        (Method::POST, None) if path.ends_with("/tokenreviews") => {
+            let token = body["spec"]["token"].as_str().unwrap_or_default();
+            let status = store.reviews.get(token).cloned().unwrap_or(json!({"authenticated": false}));
+            (StatusCode::CREATED, Json(json!({"metadata": {}, "spec": {}, "status": status})))
+        }
+        (Method::POST, None) if path.ends_with("/eviction") => (
+            StatusCode::CREATED,
+            Json(json!({"apiVersion": "v1", "kind": "Status", "status": "Success", "metadata": {}})),
+        ),
+        (Method::POST, None) => store.create(&path, body),
+        (Method::DELETE, None) => match store.objects.remove(&path) {
+            Some(object) => (StatusCode::OK, Json(object)),
+            None => error(404, "NotFound"),
+        },
+        (Method::GET, None) => match store.objects.get(&path) {
+            Some(object) => (StatusCode::OK, Json(object.clone())),
+            None if is_collection(&path) => (StatusCode::OK, Json(store.list(&path))),
+            None => error(404, "NotFound"),
+        },
+        _ => error(405, "MethodNotAllowed"),
+    }
+}
+
+fn is_collection(path: &str) -> bool {
+    let plurals =
+        ["pods", "jobs", "encryptedvolumes", "kmsprofiles", "storagebindings", "persistentvolumeclaims"];
+    plurals.iter().any(|plural| path.ends_with(&format!("/{plural}")))
+}

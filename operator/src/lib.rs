@@ -1,0 +1,21 @@
+//! The operator: admission webhooks, certificates, stores of what is declared, and the controllers over them.
+//!
+//! Invariant: it knows keys by name and version only; no DEK and no data pass through it.
+
+mod causes;
+pub mod certificates;
+pub mod check_in;
+pub mod controllers;
+#[cfg(test)]
+mod fake_api;
+pub mod health;
+pub mod injection_config;
+pub mod leader;
+pub mod metrics;
+pub mod rewrap;
+pub mod settings;
+pub mod stores;
+pub mod webhook;
+
+/// The operator's own service account token for the KMS's identity service, where the chart projects one.
+pub const IDENTITY_TOKEN_FILE: &str = "/var/run/secrets/cofferdam/identity/token";

@@ -1,0 +1,181 @@
+//! The Job of a volume, as the API server will see it.
+#![allow(clippy::unwrap_used)]
+
+use contract::config::{Provider, SidecarConfig};
+
+use super::*;
+
+fn settings() -> Settings {
+    Settings {
+        image: "registry.example/cofferdam:1".into(),
+        image_pull_policy: "Never".into(),
+        operator_url: "https://cofferdam-operator.cofferdam-system.svc:8443".into(),
+        sidecar_cpu: "500m".into(),
+        sidecar_memory: "128Mi".into(),
+        mesh_exclusion: true,
+    }
+}
+
+fn volume(ownership: &str) -> EncryptedVolume {
+    serde_json::from_value(json!({
+        "apiVersion": "cofferdam.io/v1alpha1", "kind": "EncryptedVolume",
+        "metadata": {"name": "files", "namespace": "shop", "uid": "u-1"},
+        "spec": {"claimName": "files", "bindingName": "app", "profile": {"name": "main"}},
+        "status": {"marker": {
+            "volumeId": "aa", "strict": true, "ownership": ownership, "sweepEpoch": 1, "uid": 65532, "gid": 1000,
+        }},
+    }))
+    .unwrap()
+}
+
+fn profile(namespace: &str, credentials: &Value) -> KmsProfile {
+    serde_json::from_value(json!({
+        "apiVersion": "cofferdam.io/v1alpha1", "kind": "KmsProfile", "metadata": {"name": "main", "namespace": namespace},
+        "spec": {
+            "keyProtect": {"endpoint": "https://kms", "instance": "i", "rootKey": "k"},
+            "caBundle": {"configMap": "kms-ca"},
+            "credentials": credentials,
+            "pollSeconds": 60,
+        },
+    }))
+    .unwrap()
+}
+
+fn two_secrets() -> Value {
+    json!({"data": {"apiKeySecret": {"name": "d"}}, "rewrap": {"apiKeySecret": {"name": "r"}}})
+}
+
+fn binding() -> StorageBinding {
+    serde_json::from_value(json!({
+        "apiVersion": "cofferdam.io/v1alpha1", "kind": "StorageBinding", "metadata": {"name": "app", "namespace": "shop"},
+        "spec": {
+            "profile": {"name": "main"}, "claims": {"names": ["files"]}, "imagePullSecrets": ["pull"],
+            "storageEntries": [".snap$shot"], "rewrap": {"backoffLimit": 2},
+        },
+    }))
+    .unwrap()
+}
+
+fn start() -> Start {
+    Start { target: "v2".into(), attempt: 3 }
+}
+
+fn built(ownership: &str, credentials: &Value) -> Value {
+    let job =
+        build(&volume(ownership), Some(&binding()), &profile("shop", credentials), &start(), &settings());
+    serde_json::to_value(job.unwrap()).unwrap()
+}
+
+#[test]
+fn a_job_names_what_it_is_for_and_goes_with_its_volume() {
+    let job = built("Virtual", &two_secrets());
+    let parsed: Job = serde_json::from_value(job.clone()).unwrap();
+    assert_eq!((target(&parsed), attempt(&parsed)), ("v2", 3));
+    assert_eq!(
+        job["metadata"]["labels"],
+        json!({"cofferdam.io/rewrap": "files", "cofferdam.io/binding": "app"})
+    );
+    assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], "u-1");
+    assert_eq!(job["spec"]["template"]["metadata"]["labels"], job["metadata"]["labels"]);
+    assert_eq!(job["spec"]["backoffLimit"], 2);
+    assert_eq!(job, built("Virtual", &two_secrets()), "the same from the same");
+}
+
+#[test]
+fn its_pod_meets_pod_security_restricted() {
+    let job = built("Virtual", &two_secrets());
+    let pod = &job["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["fsGroup"]),
+        (&json!(65532), &json!(1000))
+    );
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
+    // The kinds of volumes that `restricted` allows.
+    let allowed = ["name", "persistentVolumeClaim", "projected", "configMap", "secret", "emptyDir"];
+    for volume in pod["volumes"].as_array().unwrap() {
+        assert!(volume.as_object().unwrap().keys().all(|key| allowed.contains(&key.as_str())), "{volume}");
+    }
+    assert_eq!(container["resources"]["requests"], container["resources"]["limits"]);
+    assert_eq!(
+        (&pod["automountServiceAccountToken"], &pod["restartPolicy"]),
+        (&json!(false), &json!("OnFailure"))
+    );
+    assert_eq!(container["command"], json!(["/usr/bin/cofferdam-sidecar", "job"]));
+    let annotations = &job["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["sidecar.istio.io/inject"], "false");
+}
+
+#[test]
+fn native_ownership_needs_root_and_only_what_baseline_allows() {
+    let job = built("Native", &two_secrets());
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsUser"], 0);
+    let added = &pod["containers"][0]["securityContext"]["capabilities"]["add"];
+    assert_eq!(added, &json!(["DAC_OVERRIDE", "FOWNER"]));
+}
+
+#[test]
+fn it_holds_the_rewrap_credential_or_says_that_there_is_none() {
+    let secret = |job: &Value| {
+        let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();
+        let of = |volume: &Value| volume["secret"]["secretName"].as_str().map(str::to_owned);
+        volumes.iter().find_map(of)
+    };
+    assert_eq!(secret(&built("Virtual", &two_secrets())).as_deref(), Some("r"));
+    assert_eq!(credential_warning(&profile("shop", &two_secrets())), None);
+    let only = json!({"data": {"apiKeySecret": {"name": "d"}}});
+    assert_eq!(secret(&built("Virtual", &only)).as_deref(), Some("d"));
+    assert!(credential_warning(&profile("shop", &only)).unwrap().contains("main"));
+    let trusted = json!({"data": {"trustedProfile": {"id": "Profile-1"}}});
+    let job = built("Virtual", &trusted).to_string();
+    assert!(job.contains(r#""audience":"iam""#), "{job}");
+}
+
+#[test]
+fn a_secret_of_another_namespace_is_never_used() {
+    let build = |credentials: &Value| {
+        build(&volume("Virtual"), None, &profile("security", credentials), &start(), &settings())
+    };
+    assert_eq!(build(&two_secrets()).unwrap_err(), JobError::ForeignSecret);
+    assert!(build(&json!({"data": {"trustedProfile": {"id": "Profile-1"}}})).is_ok());
+}
+
+#[test]
+fn its_configuration_is_this_volume_alone() {
+    let job = built("Virtual", &two_secrets());
+    let environment = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+    let value = environment.iter().find(|entry| entry["name"] == names::CONFIG_ENV).unwrap()["value"].clone();
+    // Kubelet makes one dollar of two.
+    let text = value.as_str().unwrap();
+    assert!(text.contains(".snap$$shot"), "{text}");
+    let config: SidecarConfig = serde_json::from_str(&text.replace("$$", "$")).unwrap();
+    let [volume] = config.volumes.as_slice() else { unreachable!("one volume") };
+    assert_eq!((volume.claim.as_str(), volume.name.as_str(), volume.strict), ("files", "data", true));
+    assert_eq!(volume.pinned_volume_id.as_deref(), Some("aa"));
+    let [profile] = config.profiles.as_slice() else { unreachable!("one profile") };
+    let Provider::KeyProtect { endpoint, .. } = &profile.provider;
+    assert_eq!((endpoint.as_str(), profile.poll_seconds), ("https://kms", 30));
+    assert_eq!(profile.ca_file.as_deref(), Some("/cofferdam/ca/kms-main.crt"));
+    let job = serde_json::from_value::<Job>(job).unwrap();
+    let mounts = job.spec.unwrap().template.spec.unwrap().containers[0].volume_mounts.clone().unwrap();
+    assert!(mounts.iter().any(|mount| mount.mount_path == "/cofferdam/raw/data"));
+}
+
+#[test]
+fn a_volume_that_nobody_has_seen_gets_no_job() {
+    let mut unseen = volume("Virtual");
+    unseen.status = None;
+    let error = build(&unseen, None, &profile("shop", &two_secrets()), &start(), &settings()).unwrap_err();
+    assert_eq!((reason(&error), &error), (reasons::PENDING, &JobError::NoMarker));
+}
+
+#[test]
+fn long_names_fit_into_labels() {
+    let long = "x".repeat(80);
+    assert!(label_value(&long).len() <= 63 && label_value(&long) != label_value(&"x".repeat(81)));
+    assert_eq!(label_value("files"), "files");
+}
