@@ -1,0 +1,130 @@
+//! A KMS with one root key, beside the cluster, and the hands of the security team on it.
+//!
+//! Invariant: changes of the key go through the KMS's real API with an admin credential of their own; only time and
+//! faults go behind its back.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use devkms::{Config, Event, Grant, Role, Rules, Seed, Tls};
+use kms::admin::KmsAdmin;
+use kms::{CaSource, CredentialSource, KeyProtectConfig, ProviderConfig};
+use kms::{CallCtx, KeyRef};
+use secrecy::SecretString;
+
+/// The node's address, where pods reach processes of the machine.
+const NODE: &str = "10.99.0.1";
+/// API key of the Reader that sidecars use.
+pub const DATA_API_KEY: &str = "story-data-api-key";
+/// API key of the custom role that may read metadata and rewrap, nothing else.
+pub const REWRAP_API_KEY: &str = "story-rewrap-api-key";
+const ADMIN_API_KEY: &str = "story-admin-api-key";
+/// The KMS instance.
+pub const INSTANCE: &str = "5c6a1f0e-7d0b-4a55-9f3e-2b8d0c9e4a10";
+
+/// A KMS of the test's own with one root key.
+pub struct RootKey {
+    /// The KMS.
+    pub kms: devkms::Server,
+    /// The key's id.
+    pub id: String,
+    admin: Arc<dyn KmsAdmin>,
+    provider: ProviderConfig,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl RootKey {
+    /// Starts a KMS with a new root key.
+    #[allow(clippy::panic, reason = "this is how a test fails")]
+    pub fn create() -> Self {
+        Self::try_create().unwrap_or_else(|error| panic!("start a KMS: {error:#}"))
+    }
+
+    fn try_create() -> Result<Self> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let seed = Seed::one_key(INSTANCE, &id)
+            .api_key("data", DATA_API_KEY, Grant::role(Role::Reader))
+            .api_key(
+                "rewrap",
+                REWRAP_API_KEY,
+                Grant::actions(&["kms.secrets.readmetadata", "kms.secrets.rewrap"]),
+            )
+            .api_key("admin", ADMIN_API_KEY, Grant::role(Role::Manager));
+        let config = Config {
+            http: None,
+            https: Some(SocketAddr::new(NODE.parse()?, 0)),
+            tls: Tls::SelfMade { dir: None, names: vec![NODE.into()] },
+            // A test rotates more than once in an hour; the delay before enabling stays, as an owner meets it.
+            rules: Rules { rotation_interval: 0, ..Rules::default() },
+            ..Config::ephemeral(seed)
+        };
+        let kms = devkms::Server::start(config).context("start devkms")?;
+        let provider = ProviderConfig::KeyProtect(KeyProtectConfig {
+            endpoint: kms.https_url(),
+            iam_endpoint: kms.https_url(),
+            instance: INSTANCE.into(),
+            root_key: id.clone(),
+            key_ring: None,
+            credential: CredentialSource::ApiKeyFile { path: "/nonexistent".into() },
+            ca: kms.ca_pem().map(|pem| CaSource::Pem { pem: pem.to_owned() }),
+            allow_loopback_http: false,
+        });
+        let secret = SecretString::from(ADMIN_API_KEY.to_owned());
+        let admin = kms::connect_admin(&provider, Some(secret), &kms::Options::default())?;
+        Ok(Self { kms, id, admin, provider, runtime: tokio::runtime::Runtime::new()? })
+    }
+
+    #[allow(clippy::panic, reason = "this is how a test fails")]
+    fn must<T>(&self, what: &str, call: impl Future<Output = kms::Result<T>>) -> T {
+        self.runtime.block_on(call).unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    /// Makes a new version the current one.
+    pub fn rotate(&self) {
+        self.must("rotate", self.admin.rotate(&KeyRef(self.id.clone()), &CallCtx::default()));
+    }
+
+    /// Disables or enables it; time passes, as the KMS wants 30 s between the two.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.advance(Duration::from_secs(31));
+        let call = CallCtx::default();
+        self.must("enable or disable", self.admin.set_enabled(&KeyRef(self.id.clone()), enabled, &call));
+    }
+
+    /// Moves the KMS's clock.
+    #[allow(clippy::panic, reason = "this is how a test fails")]
+    pub fn advance(&self, time: Duration) {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        self.kms.advance(seconds).unwrap_or_else(|error| panic!("move the clock: {error}"));
+    }
+
+    /// The certificate authority that signed the KMS's certificate.
+    pub fn authority(&self) -> &str {
+        self.kms.ca_pem().unwrap_or_default()
+    }
+
+    /// Whether the KMS refuses to unwrap for the rewrap credential, asked here and now.
+    #[allow(clippy::panic, reason = "this is how a test fails")]
+    pub fn rewrap_credential_is_refused_an_unwrap(&self) -> bool {
+        let options = kms::Options { denial_window: Duration::ZERO, ..kms::Options::default() };
+        let secret = |key: &str| Some(SecretString::from(key.to_owned()));
+        let connect = |key| {
+            kms::connect_with_secret(&self.provider, secret(key).unwrap_or_default(), &options)
+                .unwrap_or_else(|error| panic!("connect: {error}"))
+        };
+        let (context, call) = ([7; 32], CallCtx::default());
+        let (made, key) = (connect(DATA_API_KEY), KeyRef(self.id.clone()));
+        let (_, wrapped) = self.must("wrap", made.generate(&key, &context, &call));
+        let refused = self.runtime.block_on(connect(REWRAP_API_KEY).unwrap(&key, &wrapped, &context, &call));
+        matches!(refused, Err(error) if error.is_refusal())
+    }
+
+    /// Audit events of an action by an identity (`data`, `rewrap`, `admin`).
+    pub fn audit(&self, action: &str, identity: &str) -> Vec<Event> {
+        let by = |event: &Event| event.initiator.as_deref() == Some(identity);
+        self.kms.audit().into_iter().filter(|event| event.action == action && by(event)).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! What is on the volume, and what comes back.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::Command;
+
+use stage::manifests::{pod, protect};
+use stage::raw::shared_run;
+use stage::{RootKey, Stage};
+
+/// Makes a database in `$1` and works on it, then stops it cleanly.
+const DATABASE: &str = "set -e; export PATH=$PATH:/usr/lib/postgresql/15/bin; initdb -D $D -k -U app > /dev/null; \
+     pg_ctl -D $D -o '-k /tmp -c listen_addresses=' -w start > /tmp/log; createdb -h /tmp -U app bench; \
+     pgbench -h /tmp -U app -i -s 1 -q bench 2> /dev/null; pgbench -h /tmp -U app -c 2 -t 200 bench > /dev/null; \
+     pg_ctl -D $D -m fast -w stop > /dev/null";
+
+/// This repository's own sources, as git knows them.
+fn sources(to: &Path) {
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let pack =
+        Command::new("git").args(["-C", repository, "archive", "--output"]).arg(to).arg("HEAD").status();
+    assert!(pack.unwrap().success());
+}
+
+#[test]
+fn a_corpus_is_read_back_identical_and_nothing_of_it_is_on_the_volume() {
+    let stage = Stage::new("corpus");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    let volume = stage.claim("files", 256);
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("sources.tar");
+    sources(&archive);
+
+    stage.run("writer", &pod("writer", "files", "sleep infinity"));
+    let into = format!("{}/writer:/tmp/sources.tar", stage.name);
+    stage.kubectl(&["cp", archive.to_str().unwrap(), &into, "--container", "app"]);
+    stage.exec("writer", "mkdir /data/sources && tar -x -f /tmp/sources.tar -C /data/sources");
+    stage.exec("writer", &format!("D=/data/database; {DATABASE}"));
+    let before = stage.exec("writer", "sync; workload tree /data");
+    // The plain corpus, for the search: what the application reads.
+    stage.exec("writer", "tar -c -f /tmp/corpus.tar -C /data .");
+    let corpus = folder.path().join("corpus");
+    std::fs::create_dir(&corpus).unwrap();
+    let from = format!("{}/writer:/tmp/corpus.tar", stage.name);
+    let copy = folder.path().join("corpus.tar");
+    stage.kubectl(&["cp", &from, copy.to_str().unwrap(), "--container", "app", "--retries=3"]);
+    let unpack = Command::new("tar").arg("-xf").arg(&copy).arg("-C").arg(&corpus).status();
+    assert!(unpack.unwrap().success());
+    stage.delete("writer");
+
+    stage.run("reader", &pod("reader", "files", "sleep infinity"));
+    let after = stage.exec("reader", "workload tree /data");
+    assert!(before.lines().count() > 500, "a small corpus proves little: {before}");
+    let differences: Vec<_> =
+        before.lines().zip(after.lines()).filter(|(one, other)| one != other).take(5).collect();
+    assert_eq!(before, after, "{differences:?}");
+    stage.exec(
+        "reader",
+        "set -e; export PATH=$PATH:/usr/lib/postgresql/15/bin; pg_checksums -D /data/database --check > /dev/null",
+    );
+    stage.delete("reader");
+
+    // The vectors are protected files themselves, whose headers begin as every header does: only their names count.
+    let empty = ["-type", "f", "-exec", "truncate", "--size=0", "{}", "+"];
+    let emptied = Command::new("find").arg(corpus.join("sources/tests/vectors")).args(empty).status();
+    assert!(emptied.unwrap().success());
+    // Every byte of every file; names, which directory blocks hold in clear, are visible in format v1.
+    let mut image = vec![];
+    for file in stage.raw_files(&volume) {
+        image.extend(file.bytes);
+    }
+    assert!(image.len() > 30_000_000, "a small volume proves little: {}", image.len());
+    assert_eq!(shared_run(&corpus, &image), None);
+    // The search can find something: a plain file beside the corpus is noticed.
+    let known = b"sixteen bytes and more of plain text";
+    std::fs::write(corpus.join("known"), known).unwrap();
+    assert!(shared_run(&corpus, &[&image[..4096], known].concat()).is_some());
+}
+
+#[test]
+fn every_file_has_its_own_wrapped_key_and_equal_files_share_no_block() {
+    let stage = Stage::new("own-keys");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    let volume = stage.claim("files", 64);
+    let script = "for i in $(seq 20); do head -c 100000 /dev/zero | tr '\\0' x > /data/equal-$i; done; sync; sleep infinity";
+    stage.run("writer", &pod("writer", "files", script));
+    stage.exec("writer", "until test -e /data/equal-20; do sleep 0.1; done; sync");
+    let files = stage.raw_files(&volume);
+    assert_eq!(files.len(), 20);
+    let mut identities = HashSet::new();
+    let mut blocks = HashSet::new();
+    for file in &files {
+        let header = envelope::HeaderRegion::parse(&file.bytes).unwrap().unwrap();
+        let (_, slot) = header.current().unwrap();
+        assert!(!slot.keys().is_empty());
+        // The file's id and its wrapped DEK are its own.
+        assert!(identities.insert(file.bytes[..envelope::PREAMBLE_LEN].to_vec()), "{}", file.name);
+        for block in file.blocks() {
+            assert!(blocks.insert(block.to_vec()), "{} shares a block", file.name);
+        }
+    }
+    assert!(blocks.len() >= 20 * 25);
+}

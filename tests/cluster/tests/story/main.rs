@@ -1,0 +1,13 @@
+//! The story, on a real cluster: each test is one of its lines.
+//!
+//! Run by `cargo xtask test`, inside the cluster's network, after the chart is installed.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod applications;
+mod bad_input;
+mod content;
+mod faults;
+mod profile;
+mod raw_access;
+mod rotation;
+mod suspension;

@@ -1,0 +1,101 @@
+//! The root key is rotated, and every wrapped key follows while the application goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use stage::manifests::{pod, protect};
+use stage::{RootKey, Stage, soon, until, wait};
+
+fn current_version(stage: &Stage) -> Result<String> {
+    let profile = stage.get("kmsprofile", "main")?;
+    Ok(profile["status"]["currentVersion"].as_str().context("no version yet")?.to_owned())
+}
+
+/// Waits until the profile shows another version than `old`; two polls of 5 s ± 20 %, and a little.
+fn new_version(stage: &Stage, old: &str) -> String {
+    until("the profile shows the new version", Duration::from_secs(15), || {
+        let now = current_version(stage)?;
+        wait::expect(now != old, &now).map(|()| now)
+    })
+}
+
+/// Digest of the sealed blocks of every file, by name.
+fn blocks(stage: &Stage, volume: &str) -> BTreeMap<String, Vec<u8>> {
+    let files = stage.raw_files(volume).into_iter();
+    files.map(|file| (file.name.clone(), file.blocks().flatten().copied().collect())).collect()
+}
+
+fn everything_names(stage: &Stage, volume: &str, version: &str) -> Result<()> {
+    let versions = stage.raw_versions(volume);
+    wait::expect(versions.len() == 1 && versions.contains_key(version), format!("{versions:?}"))
+}
+
+const FILES: &str = "for i in $(seq 200); do echo content $i > /data/file-$i; done; sync; exec workload journal /data/journal";
+
+#[test]
+fn reading_an_old_file_rewraps_it_and_the_sweep_rewraps_the_rest_while_the_application_runs() {
+    let stage = Stage::new("rotation");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    let volume = stage.claim("files", 64);
+    stage.run("app", &pod("app", "files", FILES));
+    soon("the journal runs", || stage.last_event("app", "app", "ok"));
+    let old = current_version(&stage).unwrap();
+    everything_names(&stage, &volume, &old).unwrap();
+    let mut before = blocks(&stage, &volume);
+    before.remove("journal");
+
+    key.rotate();
+    let new = new_version(&stage, &old);
+    assert_eq!(stage.exec("app", "cat /data/file-7"), "content 7\n");
+    soon("every header names the new version", || everything_names(&stage, &volume, &new));
+    let mut after = blocks(&stage, &volume);
+    after.remove("journal");
+    assert_eq!(before, after, "a data block changed");
+
+    let events = stage.events_of("app", "app").unwrap();
+    assert!(events.iter().all(|event| event["event"] == "begin" || event["event"] == "ok"), "{events:?}");
+    assert_eq!(stage.restarts("app").unwrap(), 0);
+    soon("the old version may be retired", || {
+        let profile = stage.get("kmsprofile", "main")?;
+        let versions = profile["status"]["versions"].as_array().cloned().unwrap_or_default();
+        let old_one =
+            versions.iter().find(|version| version["id"] == old.as_str()).context("the old version")?;
+        wait::expect(old_one["retirable"] == true && old_one["files"] == 0, &profile["status"])
+    });
+}
+
+#[test]
+fn a_volume_that_no_pod_mounts_is_rewrapped_by_a_job_that_cannot_unwrap() {
+    let stage = Stage::new("detached");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    let volume = stage.claim("files", 64);
+    stage.run(
+        "app",
+        &pod("app", "files", "for i in $(seq 200); do echo content $i > /data/file-$i; done; sleep infinity"),
+    );
+    stage.exec("app", "until test -e /data/file-200; do sleep 0.1; done; sync");
+    stage.delete("app");
+    let old = current_version(&stage).unwrap();
+    let before = blocks(&stage, &volume);
+    assert_eq!(before.len(), 200);
+
+    key.rotate();
+    let new = new_version(&stage, &old);
+    soon("a Job rewraps every header", || everything_names(&stage, &volume, &new));
+    assert_eq!(before, blocks(&stage, &volume), "a data block changed");
+    soon("the record says so", || {
+        let (status, _, message) = stage.condition("encryptedvolume", "files", "Rewrapped")?;
+        wait::expect(status == "True", message)
+    });
+    // The Job's own credential did it, in few calls, and the KMS refuses it when it asks for more.
+    let rewraps = key.audit("kms.secrets.rewrap", "rewrap");
+    assert!(!rewraps.is_empty() && rewraps.len() < 20, "{} calls", rewraps.len());
+    assert!(key.audit("kms.secrets.unwrap", "rewrap").is_empty());
+    assert!(key.rewrap_credential_is_refused_an_unwrap());
+
+    stage.run("again", &pod("again", "files", "sleep infinity"));
+    assert_eq!(stage.exec("again", "cat /data/file-1 /data/file-200"), "content 1\ncontent 200\n");
+}
