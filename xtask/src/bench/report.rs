@@ -1,0 +1,90 @@
+//! The table of figures. Invariant: pure, but for the description of the machine.
+
+use std::fs;
+
+/// What was measured.
+pub struct Figures {
+    /// Median start of a pod with a protected volume, in milliseconds.
+    pub protected_ms: f64,
+    /// Median start of the same pod with a plain volume, in milliseconds.
+    pub plain_ms: f64,
+    /// Median of the differences, pair by pair, in milliseconds.
+    pub added_ms: f64,
+    /// Starts of each kind.
+    pub starts: usize,
+    /// Resident memory of an idle sidecar, in KiB.
+    pub idle_kib: u64,
+    /// Size of the image's files, in bytes.
+    pub image_bytes: u64,
+}
+
+/// The middle value; the mean of the two middle ones of an even number.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => sorted[odd / 2],
+        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
+    }
+}
+
+/// The page.
+pub fn render(figures: &Figures) -> String {
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let rows = [
+        ("injection adds to a pod's start, median", figures.added_ms / 1000.0, "s", 1.5),
+        ("an idle sidecar's resident memory", mib(figures.idle_kib as f64 * 1024.0), "MiB", 40.0),
+        ("the image's files", mib(figures.image_bytes as f64), "MiB", 60.0),
+    ];
+    let mut text = format!(
+        "# What Cofferdam costs\n\nMeasured by `cargo xtask bench` (release build) on {}.\n\n| | measured | goal | |\n|---|---|---|---|\n",
+        machine()
+    );
+    for (what, value, unit, goal) in rows {
+        let verdict = if value <= goal { "reached" } else { "missed" };
+        text += &format!("| {what} | {value:.2} {unit} | ≤ {goal} {unit} | {verdict} |\n");
+    }
+    text + &format!(
+        "\nPod starts: from `kubectl apply` to Ready, {} of each kind in turn; median {:.0} ms with a protected volume and {:.0} ms with a \
+         plain one of the same kind.\n",
+        figures.starts, figures.protected_ms, figures.plain_ms
+    )
+}
+
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = kernel.split('-').next().unwrap_or_default().trim().to_owned();
+    format!("{cores} cores of {}, Linux {release}", model.trim_start_matches([' ', '\t', ':']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_missed_goal_is_said() {
+        let figures = Figures {
+            protected_ms: 5000.0,
+            plain_ms: 2000.0,
+            added_ms: 3000.0,
+            starts: 2,
+            idle_kib: 1,
+            image_bytes: 1,
+        };
+        let text = render(&figures);
+        assert!(
+            text.contains("3.00 s | ≤ 1.5 s | missed") && text.contains("0.00 MiB | ≤ 40 MiB | reached"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! The steps of `cargo xtask test`, in their order. Invariant: each can be run alone by its name, given those marked as
+//! needed before it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{Step, Tally};
+use crate::cluster::{Cluster, Within, build};
+use crate::image::{self, Profile};
+use crate::{debian, install, process, progress};
+
+/// The package with the story, which runs on the cluster and not with the other tests.
+const STORY: &str = "cofferdam-cluster";
+/// Where it lies; cargo's package ids name the folder.
+const STORY_FOLDER: &str = "/tests/cluster#";
+/// The step after which a cluster runs.
+pub const START: &str = "cluster: start";
+
+pub const STEPS: &[Step] = &[
+    Step { name: "machine: packages", needed: true, run: packages },
+    Step { name: "format", needed: false, run: format },
+    Step { name: "lints", needed: false, run: lints },
+    // Before the tests: those of the chart render it with the Helm that is built here.
+    Step { name: "cluster: programs", needed: true, run: programs },
+    Step { name: "unit and integration tests", needed: false, run: tests },
+    Step { name: START, needed: true, run: start },
+    Step { name: "cluster: images", needed: true, run: images },
+    Step { name: "cluster: chart", needed: true, run: chart },
+    Step { name: "cluster: story", needed: false, run: story },
+];
+
+fn cargo(cluster: &Cluster) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&cluster.places().repository);
+    cargo
+}
+
+fn packages(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    debian::ensure_packages(cluster.places())
+}
+
+fn format(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    process::shown(cargo(cluster).args(["fmt", "--all", "--check"]))
+}
+
+fn lints(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    let mut clippy = cargo(cluster);
+    clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    process::shown(&mut clippy)
+}
+
+fn tests(cluster: &Cluster, tally: &mut Tally) -> Result<()> {
+    let mut test = cargo(cluster);
+    test.args(["test", "--locked", "--workspace", "--no-fail-fast", "--exclude", STORY]);
+    tally.stream(&mut test)
+}
+
+fn programs(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    build::build(cluster.places()).map(drop)
+}
+
+/// A new cluster, so that nothing of an earlier run plays a part.
+fn start(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    cluster.down()?;
+    cluster.up()
+}
+
+fn images(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    let images = image::build_all(cluster.places(), Profile::Dev)?;
+    for image in &images {
+        progress::note(&image.to_string());
+    }
+    image::import(cluster, &images)
+}
+
+fn chart(cluster: &Cluster, _: &mut Tally) -> Result<()> {
+    install::chart(cluster)
+}
+
+/// Compiles the story and runs it in the cluster's network, where Services answer.
+fn story(cluster: &Cluster, tally: &mut Tally) -> Result<()> {
+    let programs = test_programs(cluster)?;
+    let mut failures = Vec::new();
+    for program in programs {
+        let mut test = cluster.command(Within::Network, &program)?;
+        test.arg("--test-threads=1").current_dir(cluster.places().repository.join("tests/cluster"));
+        failures
+            .extend(tally.stream(&mut test).err().map(|error| format!("{}: {error:#}", program.display())));
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
+    Ok(())
+}
+
+fn test_programs(cluster: &Cluster) -> Result<Vec<PathBuf>> {
+    let mut build = cargo(cluster);
+    // The whole workspace, as the other tests: with this package alone its dependencies would be built again.
+    build.args(["test", "--locked", "--workspace", "--no-run", "--message-format=json"]);
+    let messages = process::output(&mut build)?;
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).context("read cargo's message")?;
+        let of_story = message["package_id"].as_str().is_some_and(|id| id.contains(STORY_FOLDER));
+        if of_story
+            && message["profile"]["test"] == true
+            && let Some(program) = message["executable"].as_str()
+        {
+            programs.push(PathBuf::from(program));
+        }
+    }
+    ensure!(!programs.is_empty(), "cargo built no test of {STORY}");
+    Ok(programs)
+}
