@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         eprintln!("{error:#}");
         tally.failed += 1;
     }
-    report(&outcomes, tally)
+    report(&outcomes, &tally)
 }
 
 fn carry_out(step: &Step, cluster: &Cluster, tally: &mut Tally) -> Outcome {
@@ -84,7 +84,10 @@ fn carry_out(step: &Step, cluster: &Cluster, tally: &mut Tally) -> Outcome {
     Outcome::Failed(took)
 }
 
-fn report(outcomes: &[(&str, Outcome)], tally: Tally) -> Result<()> {
+fn report(outcomes: &[(&str, Outcome)], tally: &Tally) -> Result<()> {
+    if !tally.panics.is_empty() {
+        println!("\n== what failed\n{}", tally.panics.join("\n"));
+    }
     println!("\n{:44} {:>8}  outcome", "step", "seconds");
     let mut skipped = 0;
     for (name, outcome) in outcomes {
