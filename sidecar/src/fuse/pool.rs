@@ -17,6 +17,8 @@ struct Counts {
     idle: usize,
     /// Of these: waiting for something slow, with a request in hand.
     waiting: usize,
+    /// The session has ended: nobody replaces a thread that goes.
+    closed: bool,
 }
 
 /// See the module. Whoever gets `true` from a method other than [`Pool::begins_idle`] starts a thread.
@@ -74,6 +76,11 @@ impl Pool {
         self.counts().waiting -= 1;
     }
 
+    /// The session has ended. Without this the threads that see it would each start another one, for ever.
+    pub fn close(&self) {
+        self.counts().closed = true;
+    }
+
     /// A thread ended because the session did, or could not be started.
     pub fn leave(&self) {
         let mut counts = self.counts();
@@ -101,7 +108,7 @@ impl Pool {
 
     fn grow(&self, counts: &mut Counts) -> bool {
         let serving = counts.threads.saturating_sub(counts.waiting);
-        let grows = counts.idle == 0 && serving < self.target && counts.threads < MOST;
+        let grows = !counts.closed && counts.idle == 0 && serving < self.target && counts.threads < MOST;
         counts.threads += usize::from(grows);
         grows
     }
@@ -144,6 +151,18 @@ mod tests {
         }
         let stay = (0..101).filter(|_| pool.begins_idle()).count();
         assert_eq!(stay, 4);
+    }
+
+    #[test]
+    fn nobody_is_started_once_the_session_has_ended() {
+        let pool = Pool::with_target(4);
+        pool.enter();
+        assert!(pool.begins_idle());
+        pool.close();
+        assert!(!pool.ends_idle());
+        assert!(!pool.begins_waiting());
+        pool.leave();
+        assert!(pool.wait_empty(Some(Duration::ZERO)));
     }
 
     #[test]

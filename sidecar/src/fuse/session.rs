@@ -149,6 +149,7 @@ impl Shared {
 
     fn ended(&self, end: End) {
         self.state().end.get_or_insert(end);
+        self.pool.close();
         self.started.notify_all();
     }
 
@@ -157,16 +158,16 @@ impl Shared {
         let mut worker = Worker::new();
         while self.pool.begins_idle() {
             let read = self.read(worker.buffer());
+            if let Err(end) = read {
+                self.ended(end);
+            }
             if self.pool.ends_idle() {
                 // A thread that cannot be started now is started by a later request.
                 let _ = spawn(self);
             }
             match read {
                 Ok(len) => worker.handle(self, len),
-                Err(end) => {
-                    self.ended(end);
-                    return false;
-                }
+                Err(_) => return false,
             }
         }
         true
