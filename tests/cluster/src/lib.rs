@@ -4,6 +4,7 @@
 
 pub mod manifests;
 pub mod namespace;
+pub mod plaintext;
 pub mod pods;
 pub mod raw;
 pub mod root_key;
