@@ -85,6 +85,16 @@ spec:
     )
 }
 
+/// A Job whose one pod is [`pod`], and which counts a failed pod as its own failure.
+pub fn job(name: &str, claim: &str, script: &str) -> String {
+    let pod = pod(name, claim, script);
+    let spec = pod.split_once("spec:\n").map_or("", |(_, spec)| spec).replace('\n', "\n    ");
+    format!(
+        "\napiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  backoffLimit: 0\n  template:\n    spec:\n      \
+         restartPolicy: Never\n    {spec}\n"
+    )
+}
+
 /// Applies profile and binding, and waits until both are Ready.
 pub fn protect(stage: &Stage, key: &RootKey) {
     stage.apply(&profile(key));

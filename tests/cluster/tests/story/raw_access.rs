@@ -125,7 +125,47 @@ fn the_sidecar_of_a_live_pod_cannot_be_replaced_nor_entered() {
         let command = ["exec", "app", "--container", container, "--", "cat", "/proc/1/environ"];
         let refusal = stage.try_kubectl(&command).unwrap_err().to_string();
         assert!(refusal.contains("denied") && refusal.to_lowercase().contains("cofferdam"), "{refusal}");
+        let refusal =
+            stage.try_kubectl(&["attach", "app", "--container", container]).unwrap_err().to_string();
+        assert!(refusal.contains("denied") && refusal.to_lowercase().contains("cofferdam"), "{refusal}");
     }
+}
+
+#[test]
+fn a_pod_cannot_ask_for_the_sidecars_volumes_nor_for_its_processes() {
+    let stage = Stage::new("asking");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    stage.claim("files", 64);
+    let plain = pod("app", "files", "sleep infinity");
+    let mounted = "volumeMounts: [{name: cofferdam-sys-run, mountPath: /look}, ";
+    for asking in [
+        plain.replace("spec:\n", "spec:\n  shareProcessNamespace: true\n"),
+        plain.replace("volumeMounts: [", mounted),
+        plain.replace("volumes: [", "volumes: [{name: cofferdam-sys-run, emptyDir: {}}, "),
+        plain.replace("name: app\n      image", "name: cofferdam-sidecar\n      image"),
+    ] {
+        let refusal = stage.refusal(&asking);
+        assert!(refusal.to_lowercase().contains("cofferdam"), "{refusal}");
+    }
+}
+
+#[test]
+fn nobody_but_the_operator_makes_jobs_or_pods_that_rewrap() {
+    let stage = Stage::new("forged");
+    let key = RootKey::create();
+    secret_on(&stage, &key);
+    let labels = "labels: {cofferdam.io/rewrap: files}";
+    let open = pod("cofferdam-rewrap-forged", "files", "cat /data/secret");
+    let name = "metadata: {name: cofferdam-rewrap-forged";
+    let refusal = stage.refusal(&open.replace(name, &format!("{name}, {labels}")));
+    assert!(refusal.contains("cofferdam.io/rewrap"), "{refusal}");
+    let job = format!(
+        "{{apiVersion: batch/v1, kind: Job, metadata: {{name: cofferdam-rewrap-forged}}, spec: {{template: {{metadata: {{{labels}}}, \
+         spec: {{restartPolicy: Never, containers: [{{name: cofferdam-rewrap, image: {IMAGE}}}]}}}}}}}}"
+    );
+    let refusal = stage.refusal(&job);
+    assert!(refusal.contains("cofferdam.io/rewrap"), "{refusal}");
 }
 
 #[test]

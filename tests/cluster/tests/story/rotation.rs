@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use stage::manifests::{pod, protect};
+use stage::manifests::{binding, pod, protect};
 use stage::{RootKey, Stage, soon, until, wait};
 
 fn current_version(stage: &Stage) -> Result<String> {
@@ -98,4 +98,31 @@ fn a_volume_that_no_pod_mounts_is_rewrapped_by_a_job_that_cannot_unwrap() {
 
     stage.run("again", &pod("again", "files", "sleep infinity"));
     assert_eq!(stage.exec("again", "cat /data/file-1 /data/file-200"), "content 1\ncontent 200\n");
+}
+
+#[test]
+fn a_file_that_is_read_is_rewrapped_at_once_however_slow_the_sweep_is() {
+    let stage = Stage::new("lazy");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    stage.apply(&binding().replace("staggerSeconds: 1", "staggerSeconds: 1, filesPerSecond: 1"));
+    let volume = stage.claim("files", 64);
+    stage.run("app", &pod("app", "files", FILES));
+    soon("the journal runs", || stage.last_event("app", "app", "ok"));
+    let old = current_version(&stage).unwrap();
+
+    key.rotate();
+    let new = new_version(&stage, &old);
+    let read: Vec<String> = (1..=20).map(|number| format!("file-{number}")).collect();
+    until("what is read names the new version", Duration::from_secs(20), || {
+        stage.exec("app", "cat /data/file-{1..20} > /dev/null");
+        let files = stage.raw_files(&volume);
+        let version = |file: &stage::raw::RawFile| file.key_version().unwrap_or_default();
+        let behind = files.iter().filter(|file| read.contains(&file.name) && version(file) != new).count();
+        wait::expect(behind == 0, format!("{behind} of 20 are behind"))?;
+        // The sweep alone would have needed minutes for all of them.
+        let others = files.iter().filter(|file| version(file) == old).count();
+        assert!(others > 100, "the sweep was not slow: {others} files are left");
+        Ok(())
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stage::manifests::{CONTAINER_SECURITY, IMAGE, pod, protect};
+use stage::manifests::{CONTAINER_SECURITY, IMAGE, job, pod, protect};
 use stage::{RootKey, Stage, soon, until, wait};
 
 /// The bound of the promise.
@@ -62,11 +62,11 @@ fn an_outage_of_the_kms_is_not_a_suspension_and_a_job_waits_for_its_end() {
     soon("the journal runs", || stage.last_event("app", "app", "ok"));
 
     key.kms.add_fault(Fault::new(&[], Kind::Status { status: 503, code: None, retry_after: None }));
-    stage.apply(
-        &pod("job", "job", "echo done > /data/done").replace("spec:\n", "spec:\n  restartPolicy: Never\n"),
-    );
+    stage.apply(&job("job", "job", "echo done > /data/done"));
     soon("the Job's pod says why it waits", || {
-        let (status, reason, message) = stage.condition("pod", "job", "cofferdam.io/Served")?;
+        let pod = stage.kubectl(&["get", "pods", "--selector", "job-name=job", "--output", "name"]);
+        let pod = pod.trim().trim_start_matches("pod/");
+        let (status, reason, message) = stage.condition("pod", pod, "cofferdam.io/Served")?;
         wait::expect(status == "False" && reason.starts_with("Kms"), format!("{status} {reason} {message}"))
     });
     let (_, _, message) = stage.condition("storagebinding", "app", "Suspended").unwrap();
@@ -74,6 +74,6 @@ fn an_outage_of_the_kms_is_not_a_suspension_and_a_job_waits_for_its_end() {
     stage.last_event("app", "app", "ok").unwrap();
 
     key.kms.clear_faults();
-    stage.phase("job", "Succeeded");
+    stage.kubectl(&["wait", "--for=condition=Complete", "job/job", "--timeout=90s"]);
     stage.last_event("app", "app", "ok").unwrap();
 }
