@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
 /// The environment variable with the server's arguments, one a line.
@@ -96,9 +97,8 @@ impl Server {
     /// Tells the server something, and returns its answer.
     pub fn say(&mut self, line: &str) -> String {
         writeln!(self.input, "{line}").unwrap();
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).unwrap();
-        answer.trim().to_owned()
+        let answer = self.line();
+        answer.unwrap_or_else(|| panic!("the server ended instead of answering {line}"))
     }
 
     /// Kills the server, as a crash would; the mount is dead until [`Self::again`].
@@ -127,14 +127,27 @@ impl Server {
     }
 
     fn expect(&mut self, wanted: &str) {
-        let mut line = String::new();
-        while self.output.read_line(&mut line).unwrap() > 0 {
-            if line.trim().ends_with(wanted) {
+        while let Some(line) = self.line() {
+            if line.ends_with(wanted) {
                 return;
             }
-            line.clear();
         }
         panic!("the server ended before it said {wanted}");
+    }
+
+    /// The server's next line; `None`: it has ended. A server that hangs is ended, so that the test fails and does not hang.
+    fn line(&mut self) -> Option<String> {
+        const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+        if self.output.buffer().is_empty() {
+            let mut polled = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+            if poll(&mut polled, Some(&PATIENCE)).unwrap() == 0 {
+                self.kill();
+                panic!("the server says nothing");
+            }
+        }
+        let mut line = String::new();
+        let length = self.output.read_line(&mut line).unwrap();
+        (length > 0).then(|| line.trim().to_owned())
     }
 }
 
