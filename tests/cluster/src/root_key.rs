@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use devkms::{Config, Event, Grant, Role, Rules, Seed, Tls};
+use envelope::{Dek, GroupKey, HeaderRegion, Wrapping};
 use kms::admin::KmsAdmin;
 use kms::{CaSource, CredentialSource, KeyProtectConfig, ProviderConfig};
 use kms::{CallCtx, KeyRef};
@@ -109,17 +110,43 @@ impl RootKey {
     /// Whether the KMS refuses to unwrap for the rewrap credential, asked here and now.
     #[allow(clippy::panic, reason = "this is how a test fails")]
     pub fn rewrap_credential_is_refused_an_unwrap(&self) -> bool {
-        let options = kms::Options { denial_window: Duration::ZERO, ..kms::Options::default() };
-        let secret = |key: &str| Some(SecretString::from(key.to_owned()));
-        let connect = |key| {
-            kms::connect_with_secret(&self.provider, secret(key).unwrap_or_default(), &options)
-                .unwrap_or_else(|error| panic!("connect: {error}"))
-        };
-        let (context, call) = ([7; 32], CallCtx::default());
-        let (made, key) = (connect(DATA_API_KEY), KeyRef(self.id.clone()));
-        let (_, wrapped) = self.must("wrap", made.generate(&key, &context, &call));
-        let refused = self.runtime.block_on(connect(REWRAP_API_KEY).unwrap(&key, &wrapped, &context, &call));
+        let (context, call, key) = ([7; 32], CallCtx::default(), KeyRef(self.id.clone()));
+        let (_, wrapped) = self.must("wrap", self.connect(DATA_API_KEY).generate(&key, &context, &call));
+        let rewrap = self.connect(REWRAP_API_KEY);
+        let refused = self.runtime.block_on(rewrap.unwrap(&key, &wrapped, &context, &call));
         matches!(refused, Err(error) if error.is_refusal())
+    }
+
+    #[allow(clippy::panic, reason = "this is how a test fails")]
+    fn connect(&self, api_key: &str) -> Arc<dyn kms::Kms> {
+        let options = kms::Options { denial_window: Duration::ZERO, ..kms::Options::default() };
+        let secret = SecretString::from(api_key.to_owned());
+        kms::connect_with_secret(&self.provider, secret, &options)
+            .unwrap_or_else(|error| panic!("connect: {error}"))
+    }
+
+    /// What the owner of the key can do with a file's header alone: ask the KMS for the file's DEK.
+    pub fn dek(&self, header: &HeaderRegion) -> Result<Dek> {
+        let (_, slot) = header.current()?;
+        let key = slot.keys().first().context("find a wrapped key")?;
+        let (origin, file) = (header.preamble().origin(), header.preamble().file_id());
+        let wrapped = kms::Wrapped {
+            blob: key.blob.clone(),
+            version: Some(kms::KeyVersion(key.version.clone())),
+            scheme: kms::ContextScheme::Aad,
+        };
+        let context = key.file_context(origin, file);
+        let (call, root_key, data) =
+            (CallCtx::default(), KeyRef(self.id.clone()), self.connect(DATA_API_KEY));
+        let unwrapped =
+            self.runtime.block_on(data.unwrap(&root_key, &wrapped, context.as_bytes(), &call))?.key;
+        match &key.wrapping {
+            Wrapping::Direct => Dek::from_slice(unwrapped.expose()).context("read the key"),
+            Wrapping::Grouped(local) => {
+                let group = GroupKey::from_slice(unwrapped.expose()).context("read the group's key")?;
+                Ok(envelope::unwrap_dek(&group, origin, file, local)?)
+            }
+        }
     }
 
     /// Audit events of an action by an identity (`data`, `rewrap`, `admin`).

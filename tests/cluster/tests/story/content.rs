@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
+use envelope::{BlockCipher, HeaderRegion, PAYLOAD};
 use stage::manifests::{pod, protect};
 use stage::plaintext::shared_run;
+use stage::raw::RawFile;
 use stage::{RootKey, Stage};
 
 /// Makes a database in `$1` and works on it, then stops it cleanly.
@@ -86,17 +88,28 @@ fn every_file_has_its_own_wrapped_key_and_equal_files_share_no_block() {
     stage.exec("writer", "until test -e /data/equal-20; do sleep 0.1; done; sync");
     let files = stage.raw_files(&volume);
     assert_eq!(files.len(), 20);
-    let mut identities = HashSet::new();
     let mut blocks = HashSet::new();
     for file in &files {
-        let header = envelope::HeaderRegion::parse(&file.bytes).unwrap().unwrap();
-        let (_, slot) = header.current().unwrap();
-        assert!(!slot.keys().is_empty());
-        // The file's id and its wrapped DEK are its own.
-        assert!(identities.insert(file.bytes[..envelope::PREAMBLE_LEN].to_vec()), "{}", file.name);
         for block in file.blocks() {
             assert!(blocks.insert(block.to_vec()), "{} shares a block", file.name);
         }
     }
     assert!(blocks.len() >= 20 * 25);
+
+    // With the KMS and one header its owner opens that file, and no other one.
+    let cipher_of = |file: &RawFile| {
+        let header = HeaderRegion::parse(&file.bytes).unwrap().unwrap();
+        BlockCipher::new(&key.dek(&header).unwrap(), header.preamble()).unwrap()
+    };
+    let opens = |cipher: &BlockCipher, file: &RawFile| {
+        let first = file.blocks().next().unwrap().try_into().unwrap();
+        let mut plain = [0; PAYLOAD];
+        cipher.open_block(0, first, &mut plain).is_ok() && plain == [b'x'; PAYLOAD]
+    };
+    for own in &files {
+        let cipher = cipher_of(own);
+        let opened: Vec<_> =
+            files.iter().filter(|file| opens(&cipher, file)).map(|file| &file.name).collect();
+        assert_eq!(opened, [&own.name]);
+    }
 }
