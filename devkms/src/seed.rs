@@ -41,6 +41,8 @@ pub struct KeySeed {
     pub extractable: bool,
     /// Base64 of 16, 24 or 32 bytes; makes it an imported key. Random where absent.
     pub material: Option<Material>,
+    /// RFC 3339; when it was made, by default now.
+    pub creation_date: Option<String>,
     /// RFC 3339.
     pub expiration_date: Option<String>,
     /// Rotation policy, in months of 30 days.
@@ -211,14 +213,10 @@ impl KeySeed {
             }
             None => Material::random().map_err(SeedError::Random)?,
         };
-        let expires = match &self.expiration_date {
-            Some(date) => Some(
-                parse_rfc3339(date)
-                    .ok_or_else(|| SeedError::Invalid(format!("key {} has no RFC 3339 date", self.id)))?,
-            ),
-            None => None,
-        };
-        let made = Made { at: now, by: SEEDED_BY.to_owned() };
+        let expires = self.date(self.expiration_date.as_ref())?;
+        // Nobody has made a key in the future.
+        let created = self.date(self.creation_date.as_ref())?.map_or(now, |at| at.min(now));
+        let made = Made { at: created, by: SEEDED_BY.to_owned() };
         let alias = |name: &String| Alias { name: name.clone(), made: made.clone() };
         let rotation = self.rotation_months.map(|months| RotationPolicy {
             enabled: true,
@@ -238,13 +236,21 @@ impl KeySeed {
             expires,
             suspended: None,
             deleted: None,
-            updated: now,
+            updated: created,
             rotated: None,
             rotation,
             dual_auth: None,
             scheduled_deletion: None,
-            versions: vec![Version::new(material, now)],
+            versions: vec![Version::new(material, created)],
         })
+    }
+
+    fn date(&self, text: Option<&String>) -> Result<Option<Seconds>, SeedError> {
+        let parse = |text: &String| {
+            let wrong = || SeedError::Invalid(format!("key {} has no RFC 3339 date", self.id));
+            parse_rfc3339(text).ok_or_else(wrong)
+        };
+        text.map(parse).transpose()
     }
 }
 
@@ -283,6 +289,19 @@ trustedProfiles:
         let keys = seed.missing_keys(&instance, 5).unwrap();
         assert_eq!(keys[0].aliases[0].name, "demo-root");
         assert_eq!(keys[0].rotation.as_ref().unwrap().months, 3);
+    }
+
+    #[test]
+    fn a_key_is_as_old_as_its_seed_says_and_never_of_the_future() {
+        let made = |date: &str| {
+            let mut seed = Seed::one_key("i", "k");
+            seed.instances[0].keys[0].creation_date = Some(date.to_owned());
+            let keys = seed.missing_keys(&Instance::new("i", 100, "x"), 100);
+            keys.map(|keys| (keys[0].created.at, keys[0].versions[0].created))
+        };
+        assert_eq!(made("1970-01-01T00:00:05Z").unwrap(), (5, 5));
+        assert_eq!(made("1970-01-01T01:00:00Z").unwrap(), (100, 100));
+        assert!(matches!(made("yesterday"), Err(SeedError::Invalid(_))));
     }
 
     #[test]
