@@ -10,6 +10,8 @@ pub mod types {
     pub const SUSPENDED: &str = "Suspended";
     /// `KmsProfile`: the KMS did not answer the last poll; nothing is concluded from that.
     pub const UNREACHABLE: &str = "Unreachable";
+    /// `KmsProfile` with `rotation.managed`: the root key is rotated in time, by its KMS or by the operator.
+    pub const ROTATION_MANAGED: &str = "RotationManaged";
     /// `EncryptedVolume`: every file is wrapped by the current key version.
     pub const REWRAPPED: &str = "Rewrapped";
     /// `EncryptedVolume`: an aligned 4 KiB write may be torn on its backing filesystem.
@@ -50,6 +52,24 @@ pub mod reasons {
     pub const PULL_SECRET_MISSING: &str = "ImagePullSecretMissing";
     /// The KMS refuses the root key; the message says how.
     pub const KEY_REFUSED: &str = "KeyRefused";
+    /// The KMS rotates by the policy that the operator set.
+    pub const ROTATION_POLICY_SET: &str = "RotationPolicySet";
+    /// The operator rotates when the time comes.
+    pub const ROTATION_SCHEDULED: &str = "RotationScheduled";
+    /// The KMS wants more time to pass between two rotations; the operator waits.
+    pub const ROTATION_WAITS: &str = "RotationWaits";
+    /// The KMS has not rotated although its policy says so.
+    pub const ROTATION_OVERDUE: &str = "RotationOverdue";
+    /// The KMS shows another rotation policy than the one that was set.
+    pub const ROTATION_POLICY_CHANGED: &str = "RotationPolicyChanged";
+    /// Rotation is to be managed, and the profile has no admin credential.
+    pub const ADMIN_CREDENTIAL_MISSING: &str = "AdminCredentialMissing";
+    /// The root key was imported: only its owner has new material.
+    pub const KEY_MATERIAL_NEEDED: &str = "KeyMaterialNeeded";
+    /// The last look at the root key told nothing about it.
+    pub const KEY_UNKNOWN: &str = "KeyUnknown";
+    /// Nobody told when the current key version was made.
+    pub const VERSION_AGE_UNKNOWN: &str = "VersionAgeUnknown";
     /// Files are wrapped by another key version than the current one.
     pub const BEHIND: &str = "BehindKeyVersion";
     /// The volume was put back to an earlier state, so what was counted counts no more.

@@ -205,6 +205,20 @@ pub struct Rotation {
     #[serde(default = "default_interval_months")]
     #[schemars(range(min = 1, max = 12))]
     pub interval_months: u32,
+    /// Who rotates when the time has come. Default: the KMS where it has a rotation policy (Key Protect), else the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<RotatedBy>,
+}
+
+/// Who rotates a managed root key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RotatedBy {
+    /// The KMS, by the rotation policy that the operator sets there. It goes on without the cluster. The admin credential must be
+    /// allowed to write policies (Key Protect: `kms.policies.write`).
+    Kms,
+    /// The operator, once the current version is older than the interval. The admin credential needs the right to rotate, and no
+    /// other (Key Protect: `kms.secrets.rotate`).
+    Operator,
 }
 
 fn default_interval_months() -> u32 {
@@ -216,7 +230,7 @@ fn default_interval_months() -> u32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct KmsProfileStatus {
-    /// `Ready`, `Unreachable`.
+    /// `Ready`, `Unreachable`, and `RotationManaged` where rotation is.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -241,6 +255,26 @@ pub struct KmsProfileStatus {
     /// All key versions, newest first, with what still needs them.
     #[serde(default)]
     pub versions: Vec<VersionStatus>,
+    /// What is known of the managed rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
+}
+
+/// What is known of a managed rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// Who rotates.
+    pub by: RotatedBy,
+    /// When the next rotation is due; the KMS takes up to a day more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
+    /// When the operator last rotated the root key, or set its policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Time>,
+    /// The operator tries nothing before, because the last try failed or came too early. A change of the spec overrides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Time>,
 }
 
 /// A key version and what still needs it.

@@ -10,6 +10,7 @@ use api::condition::reasons;
 use api::profile::{CaBundle, Credential, KmsProfileSpec};
 use contract::names::API_KEY_SECRET_KEY;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kms::admin::KmsAdmin;
 use kms::{
     CaSource, CredentialSource, KeyProtectConfig, Kms, KmsError, Options, ProviderConfig, SecretString,
 };
@@ -54,7 +55,7 @@ impl Connections {
         let namespace = profile.namespace().unwrap_or_default();
         let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
         let secret = secret(client, &namespace, &profile.spec.credentials.data).await?;
-        let config = config(&profile.spec, ca)?;
+        let config = config(&profile.spec, &profile.spec.credentials.data, ca)?;
         let digest = digest(&config, &secret);
         let at = (namespace, profile.name_any());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +70,24 @@ impl Connections {
         Ok(connection)
     }
 
+    /// A connection with the profile's *admin* credential. Made for one change and kept nowhere, so that its secret and its
+    /// token live no longer than that.
+    pub async fn admin(
+        &self,
+        client: &Client,
+        profile: &KmsProfile,
+    ) -> Result<Arc<dyn KmsAdmin>, ProfileProblem> {
+        let Some(credential) = &profile.spec.credentials.admin else {
+            return Err(declared(reasons::ADMIN_CREDENTIAL_MISSING, "the profile has no credentials.admin"));
+        };
+        let namespace = profile.namespace().unwrap_or_default();
+        let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
+        let secret = secret(client, &namespace, credential).await?;
+        let config = config(&profile.spec, credential, ca)?;
+        kms::connect_admin(&config, Some(secret), &Options::default())
+            .map_err(|error| declared(reasons::INVALID_SPEC, error.to_string()))
+    }
+
     /// Forgets a profile that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,12 +95,16 @@ impl Connections {
     }
 }
 
-fn config(spec: &KmsProfileSpec, ca: Option<String>) -> Result<ProviderConfig, ProfileProblem> {
+fn config(
+    spec: &KmsProfileSpec,
+    credential: &Credential,
+    ca: Option<String>,
+) -> Result<ProviderConfig, ProfileProblem> {
     let Some(key_protect) = &spec.key_protect else {
         let message = "this version supports keyProtect only; transit follows";
         return Err(declared(reasons::PROVIDER_NOT_SUPPORTED, message));
     };
-    let credential = match &spec.credentials.data {
+    let credential = match credential {
         Credential { trusted_profile: Some(trusted), .. } => CredentialSource::TrustedProfile {
             profile_id: trusted.id.clone(),
             token_path: crate::IDENTITY_TOKEN_FILE.into(),

@@ -3,6 +3,8 @@
 //! Invariant: an outage changes nothing that was known about the key except that nobody knows it now.
 
 mod look;
+mod rotate;
+mod rotation;
 mod status;
 
 use std::sync::Arc;
@@ -87,6 +89,7 @@ async fn reconcile(profile: Arc<KmsProfile>, shared: Arc<Shared>) -> Result<Acti
     let next = status::next(&profile, &found, &mine, &conditions::now());
     report(&shared, &profile, &next).await?;
     shared.figures.profile(&namespace, &profile.name_any(), &next);
+    rotate::manage(&shared, &profile, &found, &next).await?;
     let base = match found {
         Ok(_) => Duration::from_secs(u64::from(profile.spec.poll_seconds)),
         Err(_) => RETRY.min(Duration::from_secs(u64::from(profile.spec.poll_seconds))),
