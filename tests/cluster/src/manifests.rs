@@ -49,6 +49,15 @@ spec:
     )
 }
 
+/// The same profile, rotated by the operator every 30 days with the API key of the Secret `kms-admin`.
+pub fn managed_profile(key: &RootKey, admin_api_key: &str) -> String {
+    let secret = format!(
+        "\napiVersion: v1\nkind: Secret\nmetadata: {{name: kms-admin}}\nstringData: {{apiKey: {admin_api_key}}}\n---"
+    );
+    let admin = "\n    admin: {apiKeySecret: {name: kms-admin}}\n  rotation: {managed: true, by: Operator, intervalMonths: 1}\n  pollSeconds:";
+    secret + &profile(key).replace("\n  pollSeconds:", admin)
+}
+
 /// The application team's part: a binding `app` for every claim with the label `protect: yes`.
 pub fn binding() -> String {
     r#"

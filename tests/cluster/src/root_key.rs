@@ -22,7 +22,8 @@ const NODE: &str = "10.99.0.1";
 pub const DATA_API_KEY: &str = "story-data-api-key";
 /// API key of the custom role that may read metadata and rewrap, nothing else.
 pub const REWRAP_API_KEY: &str = "story-rewrap-api-key";
-const ADMIN_API_KEY: &str = "story-admin-api-key";
+/// API key of the owner, who may do everything with the key.
+pub const ADMIN_API_KEY: &str = "story-admin-api-key";
 /// The KMS instance.
 pub const INSTANCE: &str = "5c6a1f0e-7d0b-4a55-9f3e-2b8d0c9e4a10";
 
@@ -39,14 +40,19 @@ pub struct RootKey {
 
 impl RootKey {
     /// Starts a KMS with a new root key.
-    #[allow(clippy::panic, reason = "this is how a test fails")]
     pub fn create() -> Self {
-        Self::try_create().unwrap_or_else(|error| panic!("start a KMS: {error:#}"))
+        Self::made_on(None)
     }
 
-    fn try_create() -> Result<Self> {
+    /// Starts a KMS with a root key that was made at this time (RFC 3339).
+    #[allow(clippy::panic, reason = "this is how a test fails")]
+    pub fn made_on(date: Option<&str>) -> Self {
+        Self::try_create(date).unwrap_or_else(|error| panic!("start a KMS: {error:#}"))
+    }
+
+    fn try_create(date: Option<&str>) -> Result<Self> {
         let id = uuid::Uuid::new_v4().to_string();
-        let seed = Seed::one_key(INSTANCE, &id)
+        let mut seed = Seed::one_key(INSTANCE, &id)
             .api_key("data", DATA_API_KEY, Grant::role(Role::Reader))
             .api_key(
                 "rewrap",
@@ -54,6 +60,9 @@ impl RootKey {
                 Grant::actions(&["kms.secrets.readmetadata", "kms.secrets.rewrap"]),
             )
             .api_key("admin", ADMIN_API_KEY, Grant::role(Role::Manager));
+        for key in seed.instances.iter_mut().flat_map(|instance| &mut instance.keys) {
+            key.creation_date = date.map(str::to_owned);
+        }
         let config = Config {
             http: None,
             https: Some(SocketAddr::new(NODE.parse()?, 0)),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use stage::manifests::{binding, pod, protect};
+use stage::manifests::{binding, managed_profile, pod, protect};
+use stage::root_key::{ADMIN_API_KEY, DATA_API_KEY};
 use stage::{RootKey, Stage, soon, until, wait};
 
 fn current_version(stage: &Stage) -> Result<String> {
@@ -125,4 +126,38 @@ fn a_file_that_is_read_is_rewrapped_at_once_however_slow_the_sweep_is() {
         assert!(others > 100, "the sweep was not slow: {others} files are left");
         Ok(())
     });
+}
+
+fn told(stage: &Stage, words: &str) -> Result<()> {
+    let events = stage.events("main");
+    wait::expect(events.contains(words), &events)
+}
+
+#[test]
+fn a_managed_key_is_rotated_by_the_operator_with_the_admin_credential() {
+    let stage = Stage::new("managed");
+    let key = RootKey::made_on(Some("2020-01-01T00:00:00Z"));
+    // A Reader as admin is refused, and the person who declared it is told.
+    stage.apply(&managed_profile(&key, DATA_API_KEY));
+    let (reason, message) = stage.wait_condition("kmsprofile", "main", "RotationManaged", "False");
+    assert_eq!(reason, "KeyAccessDenied", "{message}");
+    soon("an event says so", || told(&stage, "RotationManaged is False"));
+    let old = current_version(&stage).unwrap();
+
+    // The operator tries again in some minutes, or at once where the spec has changed.
+    let mended = managed_profile(&key, ADMIN_API_KEY).replace("pollSeconds: 5", "pollSeconds: 6");
+    stage.apply(&mended);
+    let new = new_version(&stage, &old);
+    let (reason, message) = stage.wait_condition("kmsprofile", "main", "RotationManaged", "True");
+    assert_eq!(reason, "RotationScheduled", "{message}");
+    soon("an event says who did it", || told(&stage, "RotatedByOperator"));
+    let status = &stage.get("kmsprofile", "main").unwrap()["status"];
+    assert!(status["rotation"]["nextRotation"].is_string(), "{status}");
+
+    // Once is enough, although this KMS lets a key be rotated at any time.
+    std::thread::sleep(Duration::from_secs(15));
+    assert_eq!(current_version(&stage).unwrap(), new);
+    let rotations = key.audit("kms.secrets.rotate", "admin");
+    assert_eq!(rotations.len(), 1, "{rotations:?}");
+    assert_eq!(stage.get("kmsprofile", "main").unwrap()["status"]["versions"].as_array().unwrap().len(), 2);
 }
