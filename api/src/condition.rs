@@ -14,6 +14,11 @@ pub mod types {
     pub const ROTATION_MANAGED: &str = "RotationManaged";
     /// `EncryptedVolume`: every file is wrapped by the current key version.
     pub const REWRAPPED: &str = "Rewrapped";
+    /// `EncryptedVolume`: its last rewrap Job used the data credential, which can also unwrap, because the profile has no
+    /// rewrap credential.
+    pub const DATA_CREDENTIAL_USED: &str = "DataCredentialUsed";
+    /// `EncryptedVolume`: its last rewrap Job failed; unknown while one that had to be started again still runs.
+    pub const REWRAP_FAILED: &str = "RewrapFailed";
     /// `EncryptedVolume`: an aligned 4 KiB write may be torn on its backing filesystem.
     pub const TORN_WRITES_POSSIBLE: &str = "TornWritesPossible";
     /// Pod: its volumes are encrypted and served; its message says why not.
@@ -80,6 +85,20 @@ pub mod reasons {
     pub const NO_CHECK_IN: &str = "NoCheckIn";
     /// No pod mounts it.
     pub const DETACHED: &str = "Detached";
+    /// The profile has no rewrap credential.
+    pub const NO_REWRAP_CREDENTIAL: &str = "NoRewrapCredential";
     /// Not every volume could be counted.
     pub const UNKNOWN: &str = "Unknown";
+    /// A key version: it is the current one.
+    pub const CURRENT: &str = "Current";
+    /// A key version: files are still wrapped by it.
+    pub const FILES_LEFT: &str = "FilesLeft";
+    /// A key version: a volume has not been swept to the current version.
+    pub const NOT_SWEPT: &str = "NotSwept";
+    /// A key version: VolumeSnapshots were taken before their volume was swept.
+    pub const OLDER_SNAPSHOTS: &str = "OlderSnapshots";
+    /// A key version: the API server did not say which VolumeSnapshots there are.
+    pub const SNAPSHOTS_UNKNOWN: &str = "SnapshotsUnknown";
+    /// A key version: nothing known to this cluster needs it.
+    pub const UNNEEDED: &str = "Unneeded";
 }

@@ -292,7 +292,20 @@ pub struct VersionStatus {
     /// Volumes whose counts are not known.
     #[serde(default)]
     pub unknown_volumes: u64,
-    /// No volume known to this cluster still needs it.
+    /// VolumeSnapshots that may hold files that it wraps.
+    #[serde(default)]
+    pub older_snapshots: u64,
+    /// Nothing known to this cluster still needs it: no volume, and no VolumeSnapshot of one.
     #[serde(default)]
     pub retirable: bool,
+    /// Why it is retirable or is not, as a PascalCase word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What keeps it from being retirable, each as `EncryptedVolume namespace/name` or `VolumeSnapshot namespace/name`;
+    /// the first 50.
+    #[serde(default)]
+    pub blockers: Vec<String>,
 }

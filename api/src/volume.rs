@@ -1,4 +1,5 @@
-//! `EncryptedVolume`: the operator's record of one protected claim; named like the claim, and outliving it.
+//! `EncryptedVolume`: the operator's record of one protected claim; named like the claim, and outliving it. A volume that its
+//! claim has left for another one has a record of its own.
 //!
 //! Invariant: once it exists, its claim stays closed to pods that are not injected, until a person releases it.
 
@@ -49,6 +50,17 @@ pub struct EncryptedVolumeSpec {
     /// Set by a person: the volume is gone for good; stop counting it. Default: false.
     #[serde(default)]
     pub acknowledged: bool,
+    /// The persistent volume of a record whose claim has left it: the claim was made anew, with another one. Such a record
+    /// closes no claim, and counts its files until that persistent volume is gone. Absent: the record is of the claim as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume: Option<String>,
+}
+
+impl EncryptedVolume {
+    /// It is the record of a volume that its claim has left: it counts, and closes nothing.
+    pub fn has_left_its_claim(&self) -> bool {
+        self.spec.persistent_volume.is_some()
+    }
 }
 
 /// What the operator knows of the volume.
@@ -63,7 +75,7 @@ pub struct EncryptedVolumeStatus {
     /// Why, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Suspended`, `Rewrapped`, `TornWritesPossible`.
+    /// `Suspended`, `Rewrapped`, `RewrapFailed`, `DataCredentialUsed`, `TornWritesPossible`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -126,4 +138,8 @@ pub struct Sweep {
     /// When it was complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
+    /// Since when no file needs an older version: the end of the first of the sweeps to this version since which none found
+    /// anything left. What was copied before that, such as a VolumeSnapshot, may need an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean_since: Option<Time>,
 }

@@ -54,3 +54,47 @@ fn every_field_of_a_definition_says_what_it_is() {
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+/// Formats that the API server knows and that this project has a use for.
+const FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
+
+#[test]
+fn every_format_is_one_that_the_api_server_knows() {
+    fn unknown(at: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+        let format = value.get("format").and_then(serde_json::Value::as_str);
+        if let Some(format) = format.filter(|format| !FORMATS.contains(format)) {
+            found.push(format!("{at}: {format}"));
+        }
+        let fields = value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value));
+        let items =
+            value.as_array().into_iter().flatten().enumerate().map(|(n, value)| (n.to_string(), value));
+        for (name, value) in fields.chain(items) {
+            unknown(&format!("{at}.{name}"), value, found);
+        }
+    }
+    let mut found = vec![];
+    for (name, crd) in api::crd::all() {
+        unknown(&name, &serde_json::to_value(crd).unwrap(), &mut found);
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_number_without_a_sign_has_bounds_that_say_so() {
+    let all = api::crd::all();
+    let definition = |kind: &str| {
+        let (_, crd) = all.iter().find(|(_, crd)| crd.spec.names.kind == kind).unwrap();
+        serde_json::to_value(crd).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+            .clone()
+    };
+    let volume = definition("EncryptedVolume");
+    let status = &volume["status"]["properties"];
+    let uid = &status["marker"]["properties"]["uid"];
+    assert_eq!((uid["format"].as_str(), uid["minimum"].as_f64()), (Some("int64"), Some(0.0)));
+    assert_eq!(uid["maximum"].as_f64(), Some(4_294_967_295.0), "a uid may be larger than an int32");
+    let counts = &status["lastSweep"]["properties"]["filesPerVersion"]["additionalProperties"];
+    assert_eq!((counts["format"].as_str(), counts["minimum"].as_f64()), (Some("int64"), Some(0.0)));
+    // A bound of our own stays.
+    let poll = definition("KmsProfile")["spec"]["properties"]["pollSeconds"].clone();
+    assert_eq!((poll["minimum"].as_f64(), poll["maximum"].as_f64()), (Some(5.0), Some(3600.0)));
+}
