@@ -9,6 +9,7 @@ pub mod controllers;
 #[cfg(test)]
 mod fake_api;
 pub mod health;
+pub mod https;
 pub mod injection_config;
 pub mod leader;
 pub mod metrics;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
 use clap::{Parser, Subcommand};
 use kube::Client;
 use operator::certificates::{Keeper, publish};
@@ -18,6 +17,7 @@ use operator::check_in::{self, CheckIns};
 use operator::controllers::events::Events;
 use operator::controllers::{self, Connections, Figures, Shared};
 use operator::health::{self, Readiness};
+use operator::https::{self, Limits};
 use operator::leader::Election;
 use operator::metrics::Metrics;
 use operator::settings::Settings;
@@ -79,11 +79,13 @@ async fn run(settings: Settings) -> Result<()> {
     let source = Source { client: client.clone(), stores: stores.clone() };
     let webhook = Webhook { source, injection: settings.injection.clone(), metrics: metrics.clone() };
     let webhook = server::router(Arc::new(webhook));
-    let webhook =
-        tokio::spawn(serve_https(settings.webhook_address, webhook, tls.clone(), handles[1].clone()));
+    let limits = Limits::default();
+    let webhook = https::serve(settings.webhook_address, webhook, tls.clone(), handles[1].clone(), limits);
+    let webhook = tokio::spawn(webhook);
     let check_ins =
         CheckIns::new(impatient_client().await?, metrics.with_registry(check_in::Metrics::register));
-    let check_in = check_in::serve(check_ins, settings.check_in_address, tls, handles[2].clone());
+    let check_ins = check_in::router(check_ins);
+    let check_in = https::serve(settings.check_in_address, check_ins, tls, handles[2].clone(), limits);
     let check_in = tokio::spawn(check_in);
 
     let shared = Arc::new(Shared {
@@ -129,15 +131,6 @@ async fn lead(shared: Arc<Shared>, publishing: impl Future<Output = ()>) {
 
 async fn serve_http(address: SocketAddr, router: Router, handle: Handle<SocketAddr>) -> std::io::Result<()> {
     axum_server::bind(address).handle(handle).serve(router.into_make_service()).await
-}
-
-async fn serve_https(
-    address: SocketAddr,
-    router: Router,
-    tls: RustlsConfig,
-    handle: Handle<SocketAddr>,
-) -> std::io::Result<()> {
-    axum_server::bind_rustls(address, tls).handle(handle).serve(router.into_make_service()).await
 }
 
 /// Resolves when the program was asked to end and its requests are answered.

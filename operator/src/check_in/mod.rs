@@ -13,4 +13,4 @@ mod sample;
 mod server;
 
 pub use metrics::Metrics;
-pub use server::{CheckIns, router, serve};
+pub use server::{CheckIns, router};

@@ -1,9 +1,7 @@
-//! HTTPS in front of the check-ins.
+//! HTTP in front of the check-ins.
 //!
 //! Invariant: an answer says no more than a status code and the orders of the sender's own volumes.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
@@ -12,8 +10,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
 use contract::check_in::CheckIn;
 use contract::names::CHECK_IN_PATH;
 use kube::Client;
@@ -58,17 +54,6 @@ pub fn router(check_ins: Arc<CheckIns>) -> Router {
         .with_state(check_ins)
 }
 
-/// Serves until `handle` is told to stop; the certificate is the one that `tls` holds at each handshake.
-pub async fn serve(
-    check_ins: Arc<CheckIns>,
-    address: SocketAddr,
-    tls: RustlsConfig,
-    handle: Handle<SocketAddr>,
-) -> io::Result<()> {
-    let service = router(check_ins).into_make_service();
-    axum_server::bind_rustls(address, tls).handle(handle).serve(service).await
-}
-
 async fn check_in(
     State(check_ins): State<Arc<CheckIns>>,
     headers: HeaderMap,
@@ -78,9 +63,13 @@ async fn check_in(
         check_ins.metrics.check_in(Outcome::Unauthenticated);
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let Ok(Json(report)) = report else {
-        check_ins.metrics.check_in(Outcome::Malformed);
-        return StatusCode::BAD_REQUEST.into_response();
+    let report = match report {
+        Ok(Json(report)) => report,
+        Err(rejection) => {
+            check_ins.metrics.check_in(Outcome::Malformed);
+            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            return if too_large { rejection.status() } else { StatusCode::BAD_REQUEST }.into_response();
+        }
     };
     match check_ins.receive(token, &report).await {
         Ok(reply) => {
