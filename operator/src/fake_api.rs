@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::{Json, Router};
 use kube::Client;
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ struct Store {
     requests: Vec<Request>,
     faults: Vec<(Method, String, u16)>,
     reviews: BTreeMap<String, Value>,
+    groups: Vec<String>,
+    plurals: Vec<String>,
 }
 
 /// The server.
@@ -57,6 +59,11 @@ impl FakeApi {
         self.store().objects.get(path).cloned()
     }
 
+    /// Paths of objects that begin so.
+    pub fn paths(&self, beginning: &str) -> Vec<String> {
+        self.store().objects.keys().filter(|path| path.starts_with(beginning)).cloned().collect()
+    }
+
     /// Takes an object away.
     pub fn remove(&self, path: &str) {
         self.store().objects.remove(path);
@@ -65,6 +72,13 @@ impl FakeApi {
     /// Answers the next request of this kind with an error.
     pub fn fail_once(&self, method: Method, path: &str, code: u16) {
         self.store().faults.push((method, path.into(), code));
+    }
+
+    /// Serves an API group that a cluster need not have, with one of its resources, or with none that is asked for.
+    pub fn serve(&self, group: &str, plural: Option<&str>) {
+        let mut store = self.store();
+        store.groups.push(group.into());
+        store.plurals.extend(plural.map(str::to_owned));
     }
 
     /// What a review of this token says.
@@ -104,11 +118,10 @@ impl Store {
     }
 
     fn list(&self, path: &str) -> Value {
-        let prefix = format!("{path}/");
-        let below = self
-            .objects
-            .iter()
-            .filter(|(key, _)| key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/')));
+        let below = self.objects.iter().filter(|(key, _)| {
+            let collection = key.rsplit_once('/').map_or("", |(collection, _)| collection);
+            collection == path || without_namespace(collection).as_deref() == Some(path)
+        });
         let items: Vec<_> = below.map(|(_, object)| object.clone()).collect();
         json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
     }
@@ -136,7 +149,34 @@ impl Store {
         (StatusCode::OK, Json(object.clone()))
     }
 
-    /// A strategic merge of conditions by type, which is all that is patched.
+    /// The groups of the API server's own discovery.
+    fn discovery(&self) -> Value {
+        let group = |name: &str| {
+            let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+            json!({"name": name, "versions": [version], "preferredVersion": version})
+        };
+        let groups: Vec<_> =
+            self.groups.iter().map(String::as_str).chain(["apps", "batch"]).map(group).collect();
+        json!({"apiVersion": "v1", "kind": "APIGroupList", "groups": groups})
+    }
+
+    fn is_collection(&self, path: &str) -> bool {
+        let always =
+            ["pods", "jobs", "encryptedvolumes", "kmsprofiles", "storagebindings", "persistentvolumeclaims"];
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        always.contains(&plural) || self.plurals.iter().any(|served| served == plural)
+    }
+
+    /// A merge patch, in which lists are replaced.
+    fn merge(&mut self, path: &str, body: &Value) -> Reply {
+        let version = self.next_version();
+        let Some(object) = self.objects.get_mut(path) else { return error(404, "NotFound") };
+        json_patch::merge(object, body);
+        object["metadata"]["resourceVersion"] = json!(version);
+        (StatusCode::OK, Json(object.clone()))
+    }
+
+    /// A strategic merge of conditions by type, which is all that is patched so.
     fn patch_status(&mut self, path: &str, body: &Value) -> Reply {
         let Some(object) = self.objects.get_mut(path) else { return error(404, "NotFound") };
         let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -159,7 +199,14 @@ fn error(code: u16, reason: &str) -> Reply {
     (StatusCode::from_u16(code).unwrap(), Json(body))
 }
 
-async fn answer(State(fake): State<FakeApi>, method: Method, uri: Uri, body: Bytes) -> Reply {
+async fn answer(
+    State(fake): State<FakeApi>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Reply {
+    let merges = headers.get("content-type").is_some_and(|kind| kind == "application/merge-patch+json");
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = uri.path().to_owned();
     let mut store = fake.store();
@@ -168,6 +215,7 @@ async fn answer(State(fake): State<FakeApi>, method: Method, uri: Uri, body: Byt
     if let Some(at) = fault {
         let (_, _, code) = store.faults.remove(at);
         let reason = match code {
+            403 => "Forbidden",
             409 => "Conflict",
             429 => "TooManyRequests",
             _ => "InternalError",
@@ -176,6 +224,7 @@ async fn answer(State(fake): State<FakeApi>, method: Method, uri: Uri, body: Byt
     }
     match (method, path.strip_suffix("/status")) {
         (Method::PUT, Some(object)) => store.replace_status(object, &body),
+        (Method::PATCH, object) if merges => store.merge(object.unwrap_or(&path), &body),
         (Method::PATCH, Some(object)) => store.patch_status(object, &body),
         (Method::POST, None) if path.ends_with("/tokenreviews") => {
             let token = body["spec"]["token"].as_str().unwrap_or_default();
@@ -193,15 +242,17 @@ async fn answer(State(fake): State<FakeApi>, method: Method, uri: Uri, body: Byt
         },
         (Method::GET, None) => match store.objects.get(&path) {
             Some(object) => (StatusCode::OK, Json(object.clone())),
-            None if is_collection(&path) => (StatusCode::OK, Json(store.list(&path))),
+            None if path == "/apis" => (StatusCode::OK, Json(store.discovery())),
+            None if store.is_collection(&path) => (StatusCode::OK, Json(store.list(&path))),
             None => error(404, "NotFound"),
         },
         _ => error(405, "MethodNotAllowed"),
     }
 }
 
-fn is_collection(path: &str) -> bool {
-    let plurals =
-        ["pods", "jobs", "encryptedvolumes", "kmsprofiles", "storagebindings", "persistentvolumeclaims"];
-    plurals.iter().any(|plural| path.ends_with(&format!("/{plural}")))
+/// `/api/v1/pods` for `/api/v1/namespaces/shop/pods`.
+fn without_namespace(collection: &str) -> Option<String> {
+    let (group, rest) = collection.split_once("/namespaces/")?;
+    let (_, plural) = rest.split_once('/')?;
+    Some(format!("{group}/{plural}"))
 }

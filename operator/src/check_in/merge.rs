@@ -142,14 +142,29 @@ fn pin(status: &mut EncryptedVolumeStatus, seen: &MarkerReport) -> Option<(&'sta
 
 fn count(status: &mut EncryptedVolumeStatus, sweep: &SweepReport, now: &Time) {
     let completed = sweep.completed_at.as_deref().and_then(|text| text.parse().ok()).map(Time);
+    let completed = completed.unwrap_or_else(|| now.clone());
+    let clean_since = clean_since(status.last_sweep.as_ref(), sweep, &completed);
     status.files = Some(sweep.files_per_version.values().sum::<u64>() + sweep.unknown);
     status.last_sweep = Some(Sweep {
         target_version: sweep.target_version.clone(),
         files_per_version: sweep.files_per_version.clone(),
         unknown: sweep.unknown,
         rewrapped: sweep.rewrapped,
-        completed_at: completed.or_else(|| Some(now.clone())),
+        completed_at: Some(completed),
+        clean_since: Some(clean_since),
     });
+}
+
+/// A sidecar sweeps whenever it starts: a sweep that found nothing to do does not make what was clean before it unclean.
+fn clean_since(last: Option<&Sweep>, sweep: &SweepReport, completed: &Time) -> Time {
+    let left = |last: &Sweep| last.files_per_version.iter().any(|(v, n)| *v != last.target_version && *n > 0);
+    let clean = |last: &&Sweep| {
+        let same = last.completed_at.as_ref() == Some(completed);
+        let nothing_done = sweep.rewrapped == 0 && last.unknown == 0 && !left(last);
+        last.target_version == sweep.target_version && (same || nothing_done)
+    };
+    let since = last.filter(clean).and_then(|last| last.clean_since.clone().or(last.completed_at.clone()));
+    since.unwrap_or_else(|| completed.clone())
 }
 
 fn phase(phase: VolumePhase) -> &'static str {

@@ -178,3 +178,30 @@ fn torn_writes_are_a_condition_and_damage_is_an_event_once() {
     let again = merge(&volume(Some(merged.status)), &torn, SIDECAR, Some("v1"), &at(1060)).unwrap();
     assert_eq!(again.notices, []);
 }
+
+#[test]
+fn a_sweep_that_found_nothing_to_do_leaves_the_volume_clean_since_the_one_before() {
+    let swept = |before: &EncryptedVolumeStatus, target: &str, rewrapped, at_second: i64| {
+        let report = SweepReport {
+            rewrapped,
+            completed_at: Some(at(at_second).0.to_string()),
+            ..sweep(target, &[(target, 7)], true)
+        };
+        let merged =
+            merge(&volume(Some(before.clone())), &serving(3, Some(report)), SIDECAR, Some("v2"), &at(9000));
+        merged.unwrap().status
+    };
+    let since =
+        |status: &EncryptedVolumeStatus| status.last_sweep.as_ref().unwrap().clean_since.clone().unwrap();
+    let first = swept(&served(), "v2", 7, 2000);
+    assert_eq!(since(&first), at(2000));
+    // Its report comes again with every check-in.
+    assert_eq!(since(&swept(&first, "v2", 7, 2000)), at(2000));
+    let second = swept(&first, "v2", 0, 3000);
+    assert_eq!((since(&second), second.last_sweep.unwrap().completed_at), (at(2000), Some(at(3000))));
+    assert_eq!(since(&swept(&first, "v2", 1, 3000)), at(3000), "something was left");
+    assert_eq!(since(&swept(&first, "v3", 0, 3000)), at(3000), "another version");
+    let mut unread = first;
+    unread.last_sweep.as_mut().unwrap().unknown = 1;
+    assert_eq!(since(&swept(&unread, "v2", 0, 3000)), at(3000));
+}

@@ -8,18 +8,15 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::condition::types;
-use api::{EncryptedVolume, EncryptedVolumeSpec, KmsProfile, StorageBinding, StorageBindingStatus};
-use contract::names::FIELD_MANAGER;
+use api::{EncryptedVolume, EncryptedVolumeSpec, KmsProfile, StorageBinding};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
-use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
-use serde_json::json;
 
+use super::report::report;
 use super::{Shared, conditions};
 use crate::causes::Causes;
 
@@ -94,7 +91,9 @@ async fn reconcile(binding: Arc<StorageBinding>, shared: Arc<Shared>) -> Result<
     }
     let next = plan::status(&binding, &plan, &conditions::now());
     if binding.status.as_ref() != Some(&next) {
-        report(&shared, &binding, &next).await?;
+        let old = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions = (old, next.conditions.as_slice());
+        report(&shared, binding.as_ref(), &next, conditions).await.map_err(Error::PatchStatus)?;
     }
     Ok(Action::requeue(RESYNC))
 }
@@ -117,26 +116,4 @@ async fn record(
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         Err(error) => Err(Error::Record(error)),
     }
-}
-
-async fn report(shared: &Shared, binding: &StorageBinding, next: &StorageBindingStatus) -> Result<(), Error> {
-    let namespace = binding.namespace().unwrap_or_default();
-    let api = Api::<StorageBinding>::namespaced(shared.client.clone(), &namespace);
-    let patch = Patch::Merge(json!({"status": next}));
-    let parameters = PatchParams::apply(FIELD_MANAGER);
-    api.patch_status(&binding.name_any(), &parameters, &patch).await.map_err(Error::PatchStatus)?;
-    let old = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let about = binding.object_ref(&());
-    for condition in &next.conditions {
-        if conditions::status(old, &condition.type_) == Some(&condition.status) {
-            continue;
-        }
-        let note = format!("{} is {}: {}", condition.type_, condition.status, condition.message);
-        if (condition.type_ == types::READY) == (condition.status == "True") {
-            shared.events.normal(&about, &condition.reason, &note).await;
-        } else {
-            shared.events.warning(&about, &condition.reason, &note).await;
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,10 @@ mod connection;
 pub mod events;
 mod figures;
 pub mod profile;
+mod report;
+#[cfg(test)]
+pub(crate) mod sample;
+mod snapshots;
 pub mod volume;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Invariant: an outage changes nothing that was known about the key except that nobody knows it now.
 
 mod look;
+mod retirable;
 mod rotate;
 mod rotation;
 mod status;
@@ -10,17 +11,15 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::condition::types;
-use api::{EncryptedVolume, KmsProfile};
-use contract::names::FIELD_MANAGER;
+use api::{EncryptedVolume, KmsProfile, KmsProfileStatus};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::runtime::controller::{Action, Config, applier, trigger_self};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
-use serde_json::json;
 
-use super::{Shared, conditions, spread};
+use super::report::report;
+use super::{Shared, conditions, snapshots, spread};
 use crate::causes::Causes;
 
 /// How soon a profile that cannot be used is looked at again: a Secret may have been mended.
@@ -86,8 +85,9 @@ async fn reconcile(profile: Arc<KmsProfile>, shared: Arc<Shared>) -> Result<Acti
     let namespace = profile.namespace().unwrap_or_default();
     let mine: Vec<_> =
         volumes.iter().filter(|volume| uses(volume, &namespace, &profile.name_any())).collect();
-    let next = status::next(&profile, &found, &mine, &conditions::now());
-    report(&shared, &profile, &next).await?;
+    let mut next = status::next(&profile, &found, &mine, &conditions::now());
+    retirable::decide(&mut next, &mine, &snapshots::known(&shared.client, &mine).await);
+    say(&shared, &profile, &next).await?;
     shared.figures.profile(&namespace, &profile.name_any(), &next);
     rotate::manage(&shared, &profile, &found, &next).await?;
     let base = match found {
@@ -103,34 +103,16 @@ fn uses(volume: &EncryptedVolume, namespace: &str, name: &str) -> bool {
     reference.name == name && reference.namespace.as_deref().unwrap_or(&own) == namespace
 }
 
-async fn report(shared: &Shared, profile: &KmsProfile, next: &api::KmsProfileStatus) -> Result<(), Error> {
-    let namespace = profile.namespace().unwrap_or_default();
-    let api = Api::<KmsProfile>::namespaced(shared.client.clone(), &namespace);
-    let patch = json!({"status": next});
-    api.patch_status(&profile.name_any(), &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(patch))
-        .await
-        .map_err(Error::PatchStatus)?;
+async fn say(shared: &Shared, profile: &KmsProfile, next: &KmsProfileStatus) -> Result<(), Error> {
     let old = profile.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let about = profile.object_ref(&());
-    for condition in &next.conditions {
-        if conditions::status(old, &condition.type_) == Some(&condition.status) {
-            continue;
-        }
-        let good = (condition.type_ == types::READY) == (condition.status == "True");
-        let note = format!("{} is {}: {}", condition.type_, condition.status, condition.message);
-        if good {
-            shared.events.normal(&about, &condition.reason, &note).await;
-        } else {
-            shared.events.warning(&about, &condition.reason, &note).await;
-        }
-    }
-    let version = |status: Option<&api::KmsProfileStatus>| status.and_then(|s| s.current_version.clone());
+    report(shared, profile, next, (old, &next.conditions)).await.map_err(Error::PatchStatus)?;
+    let version = |status: Option<&KmsProfileStatus>| status.and_then(|s| s.current_version.clone());
     let (before, now) = (version(profile.status.as_ref()), version(Some(next)));
     if let (Some(before), Some(now)) = (before, now)
         && before != now
     {
         let note = format!("the root key's current version is {now}; it was {before}");
-        shared.events.normal(&about, "Rotated", &note).await;
+        shared.events.normal(&profile.object_ref(&()), "Rotated", &note).await;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A profile's next status, from what was declared, what the KMS said, and what is known of the volumes.
 //!
-//! Invariant: a version is retirable only where every volume's last sweep is known, complete, and led to the current version.
+//! Invariant: what the KMS did not say is kept or unknown, never made up. What may be retired is decided in `retirable`.
 
 use api::condition::{reasons, types};
 use api::profile::VersionStatus;
@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kms::KeyState;
 
 use super::look::Look;
+use super::retirable::{counts, known_sweep};
 use crate::controllers::ProfileProblem;
 use crate::controllers::conditions::{Verdict, put, status};
 
@@ -110,40 +111,27 @@ fn verdicts(found: &Result<Look, ProfileProblem>, was_ready: bool) -> (Verdict, 
     }
 }
 
-/// Adds up what each version still wraps.
-fn count(next: &mut KmsProfileStatus, volumes: &[&EncryptedVolume]) {
-    let current = next.current_version.clone().unwrap_or_default();
-    let counted: Vec<_> =
-        volumes.iter().filter(|volume| !volume.spec.acknowledged && has_data(volume)).collect();
+/// Adds up what each version still wraps; whether one may be retired is not decided by that.
+pub(super) fn count(next: &mut KmsProfileStatus, volumes: &[&EncryptedVolume]) {
+    let counted: Vec<_> = volumes.iter().filter(|volume| counts(volume)).collect();
     for version in &mut next.versions {
         version.files = 0;
         version.unknown_volumes = 0;
-        let mut proven = version.id != current && !current.is_empty();
+        version.retirable = false;
         for volume in &counted {
-            let sweep = volume.status.as_ref().and_then(|status| status.last_sweep.as_ref());
-            match sweep.filter(|sweep| sweep.unknown == 0) {
+            match known_sweep(volume) {
                 Some(sweep) => {
-                    version.files += sweep.files_per_version.get(&version.id).copied().unwrap_or(0);
-                    proven &= sweep.target_version == current;
+                    version.files += sweep.files_per_version.get(&version.id).copied().unwrap_or(0)
                 }
                 None => version.unknown_volumes += 1,
             }
         }
-        version.retirable = proven && version.files == 0 && version.unknown_volumes == 0;
     }
-}
-
-/// A volume whose marker nobody has seen holds nothing that a key version could wrap.
-fn has_data(volume: &EncryptedVolume) -> bool {
-    volume.status.as_ref().is_some_and(|status| status.marker.is_some())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::unnecessary_wraps)]
-    use std::collections::BTreeMap;
-
-    use api::volume::{EncryptedVolumeStatus, Marker, Sweep};
     use kms::{ErrorKind, KeyInfo, KeyRef, KeyVersion, KmsError, Op, Origin, Outage, VersionInfo};
 
     use super::*;
@@ -183,27 +171,6 @@ mod tests {
         failed(ErrorKind::Unavailable { why: Outage::Timeout, retry_after: None })
     }
 
-    fn volume(sweep: Option<(&str, &[(&str, u64)])>) -> EncryptedVolume {
-        let mut volume: EncryptedVolume = serde_json::from_value(serde_json::json!({
-            "apiVersion": "cofferdam.io/v1alpha1", "kind": "EncryptedVolume", "metadata": {"name": "v", "namespace": "shop"},
-            "spec": {"claimName": "v", "bindingName": "b", "profile": {"name": "main"}},
-        }))
-        .unwrap();
-        let counts = |files: &[(&str, u64)]| {
-            files.iter().map(|(v, n)| ((*v).to_owned(), *n)).collect::<BTreeMap<_, _>>()
-        };
-        volume.status = Some(EncryptedVolumeStatus {
-            marker: Some(Marker::default()),
-            last_sweep: sweep.map(|(target, files)| Sweep {
-                target_version: target.into(),
-                files_per_version: counts(files),
-                ..Sweep::default()
-            }),
-            ..EncryptedVolumeStatus::default()
-        });
-        volume
-    }
-
     fn ready(status: &KmsProfileStatus) -> (&str, &str) {
         let ready = find(&status.conditions, types::READY).unwrap();
         (&ready.status, &ready.reason)
@@ -232,27 +199,5 @@ mod tests {
         assert_eq!(status.key_state.as_deref(), Some("Disabled"));
         let status = next(&profile(), &failed(ErrorKind::KeyNotFound), &[], &now());
         assert_eq!(ready(&status), ("False", "KeyNotFound"));
-    }
-
-    #[test]
-    fn a_version_is_retirable_only_when_every_volume_was_swept_to_the_current_one() {
-        let found = look(KeyState::Enabled, &["v2", "v1"]);
-        let old = |volumes: &[&EncryptedVolume]| {
-            let status = next(&profile(), &found, volumes, &now());
-            assert!(!status.versions[0].retirable, "the current version never is");
-            status.versions[1].clone()
-        };
-        let swept = volume(Some(("v2", &[("v2", 9)])));
-        assert!(old(&[&swept]).retirable);
-        let behind = volume(Some(("v1", &[("v1", 4)])));
-        assert_eq!((old(&[&swept, &behind]).retirable, old(&[&swept, &behind]).files), (false, 4));
-        let unknown = volume(None);
-        assert_eq!(
-            (old(&[&swept, &unknown]).retirable, old(&[&swept, &unknown]).unknown_volumes),
-            (false, 1)
-        );
-        // Swept to the old version before the rotation, with no file then: new files may have come since.
-        let stale = volume(Some(("v1", &[])));
-        assert!(!old(&[&swept, &stale]).retirable);
     }
 }

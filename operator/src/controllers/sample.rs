@@ -1,0 +1,28 @@
+//! What controllers share, for tests.
+//!
+//! Invariant: a sample is valid; a test changes what it is about.
+
+use kube::Client;
+
+use super::events::Events;
+use super::{Connections, Figures, Shared};
+use crate::settings::InjectionSettings;
+
+/// All that a controller needs, over this client.
+pub fn shared(client: Client) -> Shared {
+    let jobs = InjectionSettings {
+        image: "cofferdam:1".into(),
+        image_pull_policy: "Never".into(),
+        operator_url: "https://operator:8443".into(),
+        sidecar_cpu: "500m".into(),
+        sidecar_memory: "128Mi".into(),
+        mesh_exclusion: true,
+    };
+    Shared {
+        events: Events::new(client.clone()),
+        client,
+        connections: Connections::default(),
+        jobs,
+        figures: Figures::default(),
+    }
+}
