@@ -122,6 +122,10 @@ fn policies_speak_of_the_same_names_as_injection() {
         assert!(pods.contains(&format!("'{name}'")), "{name}");
     }
     assert!(text("cofferdam-claims").contains(names::ATTRIBUTE_VOLUME));
+    assert!(
+        text("cofferdam-claims")
+            .contains("(has(params.spec.persistentVolume) && params.spec.persistentVolume != null) ||")
+    );
     let rewrap = text("cofferdam-rewrap");
     for name in [names::REWRAP_LABEL, names::JOB_CONTAINER, names::REWRAP_JOB_PREFIX, IMAGE] {
         assert!(rewrap.contains(&format!("'{name}'")), "{name}");
@@ -208,6 +212,18 @@ fn no_role_has_a_wildcard_and_secrets_are_never_listed() {
             assert!(!secrets || !(verbs.contains("list") || verbs.contains("watch")), "{rule}");
         }
     }
+}
+
+#[test]
+fn the_operator_may_see_snapshots_and_never_change_them() {
+    let Some(objects) = render(&[]) else { return };
+    let role = find(&objects, "ClusterRole", "cofferdam-operator");
+    let of_snapshots = |rule: &&Value| rule.to_string().contains("snapshot");
+    let rules: Vec<_> = role["rules"].as_array().unwrap().iter().filter(of_snapshots).collect();
+    let [rule] = rules.as_slice() else { panic!("one rule: {rules:?}") };
+    assert_eq!(rule["apiGroups"], serde_json::json!(["snapshot.storage.k8s.io"]));
+    assert_eq!(rule["resources"], serde_json::json!(["volumesnapshots"]));
+    assert_eq!(rule["verbs"], serde_json::json!(["list"]));
 }
 
 #[test]

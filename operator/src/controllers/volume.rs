@@ -1,7 +1,10 @@
 //! `EncryptedVolume`: says where a volume is in its life, and runs rewrap Jobs while no pod mounts it.
 //!
-//! Invariant: a Job never runs beside a pod that mounts the claim; a record goes only when claim and persistent volume are gone.
+//! Invariant: a Job never runs beside a pod that mounts the claim; a record goes only when claim, persistent volume and
+//! VolumeSnapshots are gone.
 
+mod jobs;
+mod left;
 pub mod look;
 pub mod rewrapped;
 pub mod status;
@@ -14,6 +17,7 @@ use api::{EncryptedVolume, EncryptedVolumeStatus, KmsProfile};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -38,6 +42,8 @@ pub enum Error {
     Look(#[source] kube::Error),
     #[error("write the volume's status")]
     Report(#[source] kube::Error),
+    #[error("keep the record of the volume that the claim has left")]
+    Keep(#[source] kube::Error),
     #[error("delete a rewrap Job")]
     DeleteJob(#[source] kube::Error),
     #[error("start a rewrap Job")]
@@ -146,7 +152,7 @@ fn can_be_mounted(claim: &PersistentVolumeClaim, volume: &EncryptedVolume) -> bo
     bound && same && claim.metadata.deletion_timestamp.is_none()
 }
 
-/// Claim and persistent volume are gone, so nothing is left to protect or to count.
+/// Claim and persistent volume are gone, and no VolumeSnapshot is known, so nothing is left to protect or to count.
 fn gone(volume: &EncryptedVolume, around: &Around) -> bool {
     let seen = volume.status.as_ref().is_some_and(|status| status.marker.is_some());
     let recorded = volume.status.as_ref().is_some_and(|status| status.persistent_volume.is_some());
@@ -154,7 +160,8 @@ fn gone(volume: &EncryptedVolume, around: &Around) -> bool {
     around.claim.is_none()
         && around.pods.is_empty()
         && !around.persistent_volume_exists
-        && (recorded || !seen)
+        && around.kept.is_none()
+        && (recorded || !seen || volume.has_left_its_claim())
 }
 
 async fn forget(shared: &Shared, volume: &EncryptedVolume) -> Result<Action, Error> {
@@ -167,10 +174,7 @@ async fn forget(shared: &Shared, volume: &EncryptedVolume) -> Result<Action, Err
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match api.delete(&volume.name_any(), &parameters).await {
         Ok(_) => {
-            tracing::info!(
-                volume = volume.name_any(),
-                "claim and persistent volume are gone; record deleted"
-            );
+            tracing::info!(volume = volume.name_any(), "nothing is left of the volume; record deleted");
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
         Err(kube::Error::Api(status)) if status.is_conflict() => return Ok(Action::requeue(RETRY)),
@@ -244,6 +248,9 @@ async fn report(
         Api::<EncryptedVolume>::namespaced(shared.client.clone(), &volume.namespace().unwrap_or_default());
     // The cache may lag behind check-ins.
     let Some(mut live) = api.get_opt(&volume.name_any()).await.map_err(Error::Report)? else { return Ok(()) };
+    if let Some(left) = left::behind(&live, around) {
+        live = left::keep(shared, live, &left).await.map_err(Error::Keep)?;
+    }
     let next = status::next(&live, around, plan, &conditions::now());
     let before = live.status.clone();
     if before.as_ref() == Some(&next) {
@@ -256,14 +263,16 @@ async fn report(
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => return Ok(()),
         Err(error) => return Err(Error::Report(error)),
     }
-    announce(shared, &live, before.unwrap_or_default(), &next).await;
+    let before = before.unwrap_or_default();
+    announce(shared, &live, &before, &next).await;
+    announce_failure(shared, &live, around, &before, &next).await;
     Ok(())
 }
 
 async fn announce(
     shared: &Shared,
     volume: &EncryptedVolume,
-    before: EncryptedVolumeStatus,
+    before: &EncryptedVolumeStatus,
     next: &EncryptedVolumeStatus,
 ) {
     let about = volume.object_ref(&());
@@ -272,7 +281,7 @@ async fn announce(
         && before.persistent_volume != next.persistent_volume
     {
         let note = format!(
-            "the claim has another persistent volume; nothing is known of it yet, and {old} counts no more"
+            "the claim has another persistent volume; nothing is known of it yet, and {old} counts on its own while it is there"
         );
         shared.events.warning(&about, "VolumeReplaced", &note).await;
     }
@@ -287,7 +296,7 @@ async fn announce(
     let yes = |status: &EncryptedVolumeStatus| {
         conditions::status(&status.conditions, types::REWRAPPED).map(str::to_owned)
     };
-    if yes(&before) != yes(next)
+    if yes(before) != yes(next)
         && let Some(condition) = conditions::find(&next.conditions, types::REWRAPPED)
         && condition.status != "Unknown"
     {
@@ -296,6 +305,30 @@ async fn announce(
     }
 }
 
+/// A failed Job, said once: of the volume, and of the claim, where its owner looks.
+async fn announce_failure(
+    shared: &Shared,
+    volume: &EncryptedVolume,
+    around: &Around,
+    before: &EncryptedVolumeStatus,
+    next: &EncryptedVolumeStatus,
+) {
+    fn failed(status: &EncryptedVolumeStatus) -> Option<&Condition> {
+        conditions::find(&status.conditions, types::REWRAP_FAILED)
+            .filter(|condition| condition.status == "True")
+    }
+    let said = failed(before).map(|condition| &condition.message);
+    let Some(condition) = failed(next).filter(|condition| said != Some(&condition.message)) else { return };
+    let note = format!("{}: {}", condition.reason, condition.message);
+    let claim = around.claim.as_ref().map(|claim| claim.object_ref(&()));
+    for about in [Some(volume.object_ref(&())), claim].into_iter().flatten() {
+        shared.events.warning(&about, types::REWRAP_FAILED, &note).await;
+    }
+}
+
+#[cfg(test)]
+#[path = "volume/left_tests.rs"]
+mod left_tests;
 #[cfg(test)]
 #[path = "volume/reconcile_tests.rs"]
 mod tests;

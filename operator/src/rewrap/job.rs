@@ -23,6 +23,8 @@ use crate::webhook::injection::config::environment_value;
 const TARGET_ANNOTATION: &str = "cofferdam.io/rewrap-target";
 /// Annotation of a Job: which attempt it is.
 const ATTEMPT_ANNOTATION: &str = "cofferdam.io/rewrap-attempt";
+/// Annotation of a Job: which credential it uses, `rewrap` or `data`.
+const CREDENTIAL_ANNOTATION: &str = "cofferdam.io/rewrap-credential";
 /// Label of a Job: the binding's name, so that its Jobs can be counted; hashed where it is too long.
 pub const BINDING_LABEL: &str = "cofferdam.io/binding";
 /// How the names of Jobs and of their pods begin; the admission policies rest on it.
@@ -60,12 +62,18 @@ pub fn attempt(job: &Job) -> u32 {
     job.annotations().get(ATTEMPT_ANNOTATION).and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// Whether a Job uses the data credential; none: it does not say.
+pub fn uses_data_credential(job: &Job) -> Option<bool> {
+    job.annotations().get(CREDENTIAL_ANNOTATION).map(|credential| credential == "data")
+}
+
 /// A name as a label's value: hashed where it is longer than 63 bytes.
 pub fn label_value(name: &str) -> String {
     if name.len() <= 63 { name.to_owned() } else { short_hash(&[name], 20) }
 }
 
-fn short_hash(parts: &[&str], digits: usize) -> String {
+/// The first hexadecimal digits of a hash over these parts.
+pub fn short_hash(parts: &[&str], digits: usize) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.as_bytes());
@@ -92,7 +100,7 @@ pub fn build(
     let status = volume.status.as_ref();
     let marker = status.and_then(|status| status.marker.as_ref()).ok_or(JobError::NoMarker)?;
     let namespace = volume.namespace().unwrap_or_default();
-    let (credential, _) = credential(profile);
+    let (credential, fallback) = credential(profile);
     if profile.namespace().as_deref() != Some(&namespace) && credential.trusted_profile.is_none() {
         return Err(JobError::ForeignSecret);
     }
@@ -113,6 +121,7 @@ pub fn build(
             "annotations": {
                 TARGET_ANNOTATION: start.target,
                 ATTEMPT_ANNOTATION: start.attempt.to_string(),
+                CREDENTIAL_ANNOTATION: if fallback { "data" } else { "rewrap" },
             },
             "ownerReferences": volume.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
         },
@@ -184,6 +193,8 @@ fn pod(
             "image": settings.image,
             "imagePullPolicy": settings.image_pull_policy,
             "command": [names::SIDECAR_PROGRAM, "job"],
+            // Its last line says why it ended; kubelet puts it into the pod's status.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "env": environment(config),
             "resources": resources(binding, settings),
             "securityContext": container_security(marker),

@@ -38,10 +38,11 @@ pub fn selects(binding: &StorageBinding, claim: &PersistentVolumeClaim) -> bool 
 pub fn plan(binding: &StorageBinding, around: &Around) -> Plan {
     let claims: Vec<_> = around.claims.iter().filter(|claim| selects(binding, claim)).collect();
     let ready = ready(binding, around, &claims);
+    let of_claims = || around.volumes.iter().filter(|volume| !volume.has_left_its_claim());
     let mine =
         |volume: &&EncryptedVolume| volume.spec.binding_name == binding.name_any() && !volume.spec.release;
-    let volumes: Vec<_> = around.volumes.iter().filter(mine).collect();
-    let recorded = |claim: &str| around.volumes.iter().any(|volume| volume.name_any() == claim);
+    let volumes: Vec<_> = of_claims().filter(mine).collect();
+    let recorded = |claim: &str| of_claims().any(|volume| volume.name_any() == claim);
     let names = claims.iter().map(|claim| claim.name_any());
     let fresh = names.filter(|name| ready.status == "True" && !recorded(name));
     let record: Vec<_> = fresh.map(|name| (name.clone(), spec(binding, &name))).collect();
@@ -56,6 +57,7 @@ fn spec(binding: &StorageBinding, claim: &str) -> EncryptedVolumeSpec {
         profile: binding.spec.profile.clone(),
         release: false,
         acknowledged: false,
+        persistent_volume: None,
     }
 }
 
@@ -245,6 +247,16 @@ mod tests {
         around.volumes.push(EncryptedVolume::new(&name, spec));
         let second = plan(&binding("app"), &around);
         assert_eq!((second.record.len(), second.protected), (0, 1));
+    }
+
+    #[test]
+    fn the_record_of_a_volume_that_its_claim_has_left_stands_for_no_claim() {
+        let mut around = around("Enabled");
+        let (name, mut spec) = plan(&binding("app"), &around).record[0].clone();
+        spec.persistent_volume = Some("pv-old".into());
+        around.volumes.push(EncryptedVolume::new(&name, spec));
+        let again = plan(&binding("app"), &around);
+        assert_eq!((again.record.len(), again.protected), (1, 1));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+use super::left;
+use crate::controllers::snapshots;
 use crate::rewrap::job::{BINDING_LABEL, label_value};
 use crate::rewrap::plan::ending;
 
@@ -18,6 +20,8 @@ pub struct Around {
     pub claim: Option<PersistentVolumeClaim>,
     /// Its persistent volume (the claim's, or the recorded one) exists.
     pub persistent_volume_exists: bool,
+    /// Why the record stays although claim and persistent volume are gone.
+    pub kept: Option<String>,
     /// Its binding, if it still exists.
     pub binding: Option<StorageBinding>,
     /// Its profile, if it exists.
@@ -26,6 +30,8 @@ pub struct Around {
     pub pods: Vec<Pod>,
     /// Its Jobs.
     pub jobs: Vec<Job>,
+    /// Pods of its Jobs, ended ones too.
+    pub job_pods: Vec<Pod>,
     /// Unfinished Jobs of other volumes of its binding.
     pub others_running: usize,
 }
@@ -35,8 +41,7 @@ pub async fn look(client: &Client, volume: &EncryptedVolume) -> Result<Around, k
     let namespace = volume.namespace().unwrap_or_default();
     let spec = &volume.spec;
     let home = spec.profile.namespace.as_deref().unwrap_or(&namespace);
-    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace);
-    let claim = claims.get_opt(&spec.claim_name).await?;
+    let claim = claim(client, volume).await?;
     let jobs = Api::<Job>::namespaced(client.clone(), &namespace);
     let of_binding = ListParams::default()
         .labels(&format!("{REWRAP_LABEL},{BINDING_LABEL}={}", label_value(&spec.binding_name)));
@@ -44,36 +49,107 @@ pub async fn look(client: &Client, volume: &EncryptedVolume) -> Result<Around, k
     let (mine, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|job| is_of(job, volume));
     let unended = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace).list(&unended).await?.items;
-    let pods =
-        pods.into_iter().filter(|pod| mounts(pod, &spec.claim_name) && !belongs_to(pod, &mine)).collect();
+    // Pods that mount the claim mount another volume than the one that it has left.
+    let mounts = |pod: &Pod| !volume.has_left_its_claim() && mounts(pod, &spec.claim_name);
+    let pods: Vec<_> = pods.into_iter().filter(|pod| mounts(pod) && !belongs_to(pod, &mine)).collect();
+    let exists = persistent_volume_exists(client, volume, claim.as_ref()).await?;
+    let kept = if claim.is_none() && pods.is_empty() && !exists { held(client, volume).await } else { None };
     Ok(Around {
-        persistent_volume_exists: persistent_volume_exists(client, volume, claim.as_ref()).await?,
+        persistent_volume_exists: exists,
+        kept,
         claim,
         binding: Api::namespaced(client.clone(), &namespace).get_opt(&spec.binding_name).await?,
         profile: Api::namespaced(client.clone(), home).get_opt(&spec.profile.name).await?,
         pods,
+        job_pods: job_pods(client, volume, &mine).await?,
         others_running: others.iter().filter(|job| ending(job).is_none()).count(),
         jobs: mine,
     })
 }
 
+async fn claim(
+    client: &Client,
+    volume: &EncryptedVolume,
+) -> Result<Option<PersistentVolumeClaim>, kube::Error> {
+    if volume.has_left_its_claim() {
+        return Ok(None);
+    }
+    let namespace = volume.namespace().unwrap_or_default();
+    Api::namespaced(client.clone(), &namespace).get_opt(&volume.spec.claim_name).await
+}
+
+/// The persistent volume that a claim is bound to.
+pub fn bound(claim: Option<&PersistentVolumeClaim>) -> Option<String> {
+    claim?.spec.as_ref()?.volume_name.clone()
+}
+
+/// Whether there is a persistent volume that this record alone counts.
 async fn persistent_volume_exists(
     client: &Client,
     volume: &EncryptedVolume,
     claim: Option<&PersistentVolumeClaim>,
 ) -> Result<bool, kube::Error> {
-    let bound = claim.and_then(|claim| claim.spec.as_ref()).and_then(|spec| spec.volume_name.clone());
     let recorded = volume.status.as_ref().and_then(|status| status.persistent_volume.clone());
-    let Some(name) = bound.or(recorded) else { return Ok(false) };
-    Ok(Api::<PersistentVolume>::all(client.clone()).get_metadata_opt(&name).await?.is_some())
+    let left = volume.spec.persistent_volume.clone();
+    let Some(name) = left.or_else(|| bound(claim)).or(recorded) else { return Ok(false) };
+    Ok(exists(client, &name).await? && left::counted_by(client, volume).await?.is_none())
+}
+
+async fn exists(client: &Client, persistent_volume: &str) -> Result<bool, kube::Error> {
+    let all = Api::<PersistentVolume>::all(client.clone());
+    Ok(all.get_metadata_opt(persistent_volume).await?.is_some())
+}
+
+/// Why a volume that no claim is bound to still has to be counted; none: nothing of it is there.
+pub async fn remains(
+    client: &Client,
+    volume: &EncryptedVolume,
+    persistent_volume: &str,
+) -> Result<Option<String>, kube::Error> {
+    if exists(client, persistent_volume).await? {
+        return Ok(Some(format!("persistent volume {persistent_volume} is still there")));
+    }
+    Ok(held(client, volume).await)
+}
+
+/// What holds files of a volume whose persistent volume is gone. Where nobody says, it is not forgotten.
+async fn held(client: &Client, volume: &EncryptedVolume) -> Option<String> {
+    let seen =
+        volume.has_left_its_claim() || volume.status.as_ref().is_some_and(|status| status.marker.is_some());
+    if !seen {
+        return None;
+    }
+    let namespace = volume.namespace().unwrap_or_default();
+    let snapshots = match snapshots::of_namespace(client, &namespace).await {
+        Ok(snapshots) => snapshots,
+        Err(error) => return Some(format!("claim and persistent volume are gone, and {error}")),
+    };
+    let of_it = snapshots.iter().filter(|snapshot| snapshot.claim.is_some() && snapshot.may_be_of(volume));
+    let names: Vec<_> = of_it.map(|snapshot| snapshot.name.as_str()).collect();
+    let first = names.first()?;
+    let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+    Some(format!(
+        "claim and persistent volume are gone; VolumeSnapshot {first}{more} still holds files of it"
+    ))
 }
 
 fn is_of(job: &Job, volume: &EncryptedVolume) -> bool {
     job.owner_references().iter().any(|owner| Some(&owner.uid) == volume.metadata.uid.as_ref())
 }
 
+async fn job_pods(client: &Client, volume: &EncryptedVolume, jobs: &[Job]) -> Result<Vec<Pod>, kube::Error> {
+    if jobs.is_empty() {
+        return Ok(vec![]);
+    }
+    let namespace = volume.namespace().unwrap_or_default();
+    let of_claim = format!("{REWRAP_LABEL}={}", label_value(&volume.spec.claim_name));
+    let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
+    let pods = pods.list(&ListParams::default().labels(&of_claim)).await?.items;
+    Ok(pods.into_iter().filter(|pod| belongs_to(pod, jobs)).collect())
+}
+
 /// Whether a pod belongs to one of these Jobs.
-fn belongs_to(pod: &Pod, jobs: &[Job]) -> bool {
+pub fn belongs_to(pod: &Pod, jobs: &[Job]) -> bool {
     let owners = pod.owner_references();
     jobs.iter().any(|job| owners.iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref()))
 }

@@ -5,18 +5,16 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::events::Events;
-use crate::controllers::{Connections, Figures};
+use crate::controllers::sample::shared;
 use crate::fake_api::FakeApi;
-use crate::settings::InjectionSettings;
 
-const VOLUME: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/encryptedvolumes/files";
-const CLAIM: &str = "/api/v1/namespaces/shop/persistentvolumeclaims/files";
+pub(super) const VOLUME: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/encryptedvolumes/files";
+pub(super) const CLAIM: &str = "/api/v1/namespaces/shop/persistentvolumeclaims/files";
 const POD: &str = "/api/v1/namespaces/shop/pods/app";
 const JOBS: &str = "/apis/batch/v1/namespaces/shop/jobs";
 
 /// A detached volume, swept to v1; the current version is v2.
-async fn stage() -> (FakeApi, Arc<Shared>) {
+pub(super) async fn stage() -> (FakeApi, Arc<Shared>) {
     let (fake, client) = FakeApi::start().await;
     let ours = |kind: &str, name: &str| json!({"apiVersion": "cofferdam.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "shop"}});
     let with = |mut object: Value, spec: Value, status: Value| {
@@ -44,31 +42,19 @@ async fn stage() -> (FakeApi, Arc<Shared>) {
         json!({}),
     );
     fake.put("/apis/cofferdam.io/v1alpha1/namespaces/shop/storagebindings/app", binding);
-    let claim =
-        json!({"metadata": {"name": "files"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}});
+    let claim = json!({"metadata": {"name": "files", "namespace": "shop"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}});
     fake.put(CLAIM, claim);
     let persistent = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-1"}});
     fake.put("/api/v1/persistentvolumes/pv-1", persistent);
-    let jobs = InjectionSettings {
-        image: "cofferdam:1".into(),
-        image_pull_policy: "Never".into(),
-        operator_url: "https://operator:8443".into(),
-        sidecar_cpu: "500m".into(),
-        sidecar_memory: "128Mi".into(),
-        mesh_exclusion: true,
-    };
-    let shared = Shared {
-        events: Events::new(client.clone()),
-        client,
-        connections: Connections::default(),
-        jobs,
-        figures: Figures::default(),
-    };
-    (fake, Arc::new(shared))
+    (fake, Arc::new(shared(client)))
 }
 
 async fn run(fake: &FakeApi, shared: &Arc<Shared>) {
-    let volume: EncryptedVolume = serde_json::from_value(fake.get(VOLUME).unwrap()).unwrap();
+    run_for(fake, shared, VOLUME).await;
+}
+
+pub(super) async fn run_for(fake: &FakeApi, shared: &Arc<Shared>, record: &str) {
+    let volume: EncryptedVolume = serde_json::from_value(fake.get(record).unwrap()).unwrap();
     reconcile(Arc::new(volume), shared.clone()).await.unwrap();
 }
 
@@ -154,4 +140,50 @@ async fn a_status_that_is_as_it_should_be_is_not_written_again() {
     let writes = fake.asked(&Method::PUT, "encryptedvolumes/files/status").len();
     run(&fake, &shared).await;
     assert_eq!(fake.asked(&Method::PUT, "encryptedvolumes/files/status").len(), writes);
+}
+
+#[tokio::test]
+async fn a_failed_job_is_said_once_of_the_volume_and_of_the_claim_with_its_pods_words() {
+    let (fake, shared) = stage().await;
+    run(&fake, &shared).await;
+    run(&fake, &shared).await;
+    let of = |type_: &str| {
+        let status = fake.get(VOLUME).unwrap()["status"].clone();
+        let all = status["conditions"].as_array().unwrap().clone();
+        all.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default()
+    };
+    assert_eq!((&of("DataCredentialUsed")["status"], of("RewrapFailed")), (&json!("True"), Value::Null));
+    let path = format!("{JOBS}/{}", jobs(&fake)[0]);
+    let mut job = fake.get(&path).unwrap();
+    let pod = json!({
+        "metadata": {"name": "worker", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job["metadata"]["uid"]},
+        ]},
+        "spec": {"containers": [], "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "files"}}]},
+        "status": {"containerStatuses": [{
+            "name": "cofferdam-rewrap", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+            "lastState": {"terminated": {"exitCode": 77, "message": "cofferdam-sidecar: the KMS says no"}},
+        }]},
+    });
+    fake.put("/api/v1/namespaces/shop/pods/worker", pod);
+    run(&fake, &shared).await;
+    assert_eq!(of("RewrapFailed")["status"], "Unknown");
+    assert!(!fake.event_reasons().contains(&"RewrapFailed".into()), "it is tried again");
+
+    fake.remove("/api/v1/namespaces/shop/pods/worker");
+    let ended = json!({"type": "Failed", "status": "True", "lastTransitionTime": conditions::now()});
+    job["status"] = json!({"conditions": [ended]});
+    fake.put(&path, job);
+    run(&fake, &shared).await;
+    run(&fake, &shared).await;
+    let events = fake.asked(&Method::POST, "/events");
+    let failures: Vec<_> = events.iter().filter(|(_, _, event)| event["reason"] == "RewrapFailed").collect();
+    let about: Vec<_> = failures.iter().map(|(_, _, event)| event["regarding"]["kind"].clone()).collect();
+    assert_eq!(about, [json!("EncryptedVolume"), json!("PersistentVolumeClaim")]);
+    for (_, _, event) in failures {
+        assert_eq!(event["type"], "Warning");
+        assert!(event["note"].as_str().unwrap().starts_with("KeyRefused: "), "{event}");
+        assert!(event["note"].as_str().unwrap().ends_with("the KMS says no"), "{event}");
+    }
+    assert_eq!(of("RewrapFailed")["status"], "True");
 }

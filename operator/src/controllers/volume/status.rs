@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::look::Around;
+use super::jobs;
+use super::left;
+use super::look::{Around, bound};
 use super::rewrapped::rewrapped;
 use crate::controllers::conditions::{Verdict, put};
 use crate::rewrap::job::JOB_PREFIX;
@@ -25,7 +27,7 @@ pub fn fresh(status: &EncryptedVolumeStatus, now: &Time) -> bool {
 /// The next status.
 pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) -> EncryptedVolumeStatus {
     let mut next = volume.status.clone().unwrap_or_default();
-    let bound = around.claim.as_ref().and_then(|claim| claim.spec.as_ref()?.volume_name.clone());
+    let bound = bound(around.claim.as_ref());
     if let (Some(before), Some(bound)) = (&next.persistent_volume, &bound)
         && before != bound
     {
@@ -52,6 +54,9 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
         around.profile.as_ref().and_then(|profile| profile.status.as_ref()?.current_version.clone());
     let verdict = rewrapped(&next, current.as_deref());
     put(&mut next.conditions, types::REWRAPPED, &verdict, volume.metadata.generation, now);
+    for (type_, verdict) in jobs::verdicts(around, &next.conditions, verdict.status == "True") {
+        put(&mut next.conditions, type_, &verdict, volume.metadata.generation, now);
+    }
     next
 }
 
@@ -67,10 +72,13 @@ fn phase(
     if volume.spec.release {
         return say("Released", format!("claim {claim} is not protected any more; its files stay encrypted"));
     }
+    if volume.has_left_its_claim() {
+        return left::phase(volume, around);
+    }
     if around.claim.is_none() {
         let message = "the claim is gone and its persistent volume is not: its files still count; delete the persistent \
                        volume, or set spec.acknowledged if it is gone for good";
-        return say("Orphaned", message.into());
+        return say("Orphaned", around.kept.clone().unwrap_or_else(|| message.into()));
     }
     let (was, said) = (status.phase.clone().unwrap_or_default(), status.message.clone().unwrap_or_default());
     if let Some(pod) = around.pods.first() {

@@ -48,10 +48,12 @@ fn around(pods: Vec<Pod>) -> Around {
     Around {
         claim: Some(claim),
         persistent_volume_exists: true,
+        kept: None,
         binding: None,
         profile: Some(profile),
         pods,
         jobs: vec![],
+        job_pods: vec![],
         others_running: 0,
     }
 }

@@ -75,7 +75,9 @@ pub fn selects(binding: &StorageBinding, claim: &ClaimView) -> Result<bool, Refu
 
 /// What protects a claim; none: nothing does.
 pub fn protection<'a>(facts: &'a Facts, claim: &ClaimView) -> Result<Option<Protection<'a>>, Refusal> {
-    let by_name = |volume: &&Arc<EncryptedVolume>| Some(&volume.spec.claim_name) == claim.name.as_ref();
+    let by_name = |volume: &&Arc<EncryptedVolume>| {
+        !volume.has_left_its_claim() && Some(&volume.spec.claim_name) == claim.name.as_ref()
+    };
     let record = facts.volumes.iter().find(by_name).map(AsRef::as_ref);
     if record.is_some_and(|record| record.spec.release) {
         return Ok(None);

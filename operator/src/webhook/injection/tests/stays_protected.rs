@@ -115,3 +115,18 @@ fn a_claim_made_anew_stays_protected_but_inherits_nothing_from_the_volume_that_i
     assert_eq!((volume.ownership, volume.strict), (Ownership::Virtual, false));
     assert_eq!(volume.pinned_volume_id, None);
 }
+
+#[test]
+fn the_record_of_a_volume_that_the_claim_has_left_decides_nothing() {
+    let mut left = record(Some(("Native", 0, 0)));
+    left.spec.persistent_volume = Some("pv-old".into());
+    left.spec.release = true;
+    left.metadata.name = Some("data-db-0.left-1".into());
+    let own = record(Some(("Virtual", 65532, 1000)));
+    let both = |facts: &mut Facts| {
+        forget_labels(facts);
+        facts.volumes.push(Arc::new(own));
+    };
+    let pod = with(left, both).unwrap().unwrap();
+    assert_eq!(config(&pod).volumes[0].ownership, Ownership::Virtual);
+}
