@@ -181,6 +181,13 @@ impl Inode {
         place.pinned = true;
     }
 
+    /// It leaves the orphans; the name that it had there. Without another one the descriptor stays.
+    pub fn leaves_orphans(&self) -> Option<CString> {
+        let mut place = self.place();
+        place.pinned = place.name.is_none();
+        place.orphan.take()
+    }
+
     /// Whether it is among the orphans.
     pub fn is_orphan(&self) -> bool {
         self.place().orphan.is_some()
@@ -224,16 +231,16 @@ impl Inode {
         self.opens().clone()
     }
 
-    /// Gives a handle back. The last one takes the key along, and says under which name the inode was orphaned.
-    pub fn release(&self) -> Option<CString> {
+    /// Gives a handle back; whether it was the last one, which takes the key along.
+    pub fn release(&self) -> bool {
         let mut open = self.opens();
         if open.is_none() || self.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
-            return None;
+            return false;
         }
         let last = open.take();
         drop(open);
         drop(last);
-        self.place().orphan.clone()
+        true
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags, unlinkat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::FsError;
@@ -83,12 +83,10 @@ impl EncryptedFs {
         Ok(())
     }
 
-    pub(super) fn release_inode(&self, inode: &Inode) {
-        let Some(orphan) = inode.release() else { return };
-        let Some(orphans) = &self.orphans else { return };
-        // What cannot be removed now is removed when the volume is opened next.
-        let _ = unlinkat(orphans, &*orphan, AtFlags::empty());
-        self.table.object_gone(inode);
+    pub(super) fn release_inode(&self, inode: &Arc<Inode>) {
+        if inode.release() {
+            self.leave_orphans(inode);
+        }
     }
 
     pub(super) fn open_backing(&self, inode: &Arc<Inode>, write: bool) -> Result<File, FsError> {

@@ -1,14 +1,15 @@
 //! Removing names.
 //!
-//! Invariant: a file that is removed while it is open lives on among the orphans until its last handle is released, so that
-//! its contents stay reachable for a process that takes the mount over; a name of ours is never removed.
+//! Invariant: a file whose last name is removed while it is open lives on among the orphans until its last handle is
+//! released, so that its contents stay reachable for a process that takes the mount over. An inode leaves the table's objects
+//! only once the storage says that the object has no name left. A name of ours is never removed.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, RenameFlags, linkat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, RenameFlags, Stat, linkat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
@@ -28,15 +29,13 @@ impl EncryptedFs {
         }
         // What loses its name keeps its descriptor.
         self.fd(&inode)?;
-        if self.orphan(&inode, &dir, name)? {
+        if self.orphan(&inode, &stat, &dir, name)? {
             inode.lost_name(&parent, name);
             return Ok(());
         }
         unlinkat(&dir, name, AtFlags::empty())?;
         inode.lost_name(&parent, name);
-        if stat.st_nlink <= 1 {
-            self.table.object_gone(&inode);
-        }
+        self.gone_without_names(&inode);
         Ok(())
     }
 
@@ -63,9 +62,9 @@ impl EncryptedFs {
         self.inode(parent)
     }
 
-    /// Moves an open file to the orphans; `false` if it is not open, or an orphan already.
-    fn orphan(&self, inode: &Inode, dir: &OwnedFd, name: &CStr) -> Result<bool, FsError> {
-        let Some((orphans, orphan)) = self.orphan_name(inode) else { return Ok(false) };
+    /// Moves an open file to the orphans; `false` if it is not open, an orphan already, or keeps another name.
+    fn orphan(&self, inode: &Arc<Inode>, stat: &Stat, dir: &OwnedFd, name: &CStr) -> Result<bool, FsError> {
+        let Some((orphans, orphan)) = self.orphan_name(inode, stat) else { return Ok(false) };
         renameat_with(dir, name, orphans, &*orphan, RenameFlags::NOREPLACE)?;
         self.now_orphan(inode, &orphan);
         Ok(true)
@@ -75,10 +74,11 @@ impl EncryptedFs {
     pub(super) fn save_orphan(
         &self,
         inode: &Inode,
+        stat: &Stat,
         dir: &OwnedFd,
         name: &CStr,
     ) -> Result<Option<CString>, FsError> {
-        let Some((orphans, orphan)) = self.orphan_name(inode) else { return Ok(None) };
+        let Some((orphans, orphan)) = self.orphan_name(inode, stat) else { return Ok(None) };
         linkat(dir, name, orphans, &*orphan, AtFlags::empty())?;
         Ok(Some(orphan))
     }
@@ -91,17 +91,34 @@ impl EncryptedFs {
     }
 
     /// Notes that an inode is among the orphans; if it was closed meanwhile it goes at once.
-    pub(super) fn now_orphan(&self, inode: &Inode, orphan: &CStr) {
+    pub(super) fn now_orphan(&self, inode: &Arc<Inode>, orphan: &CStr) {
         inode.orphaned(orphan.to_owned());
         if inode.opened().is_none() {
-            self.drop_orphan(orphan);
-            self.table.object_gone(inode);
+            self.leave_orphans(inode);
         }
     }
 
-    fn orphan_name(&self, inode: &Inode) -> Option<(&OwnedFd, CString)> {
+    /// Nobody has the inode open any more: among the orphans it needs no name.
+    pub(super) fn leave_orphans(&self, inode: &Arc<Inode>) {
+        let Some(orphan) = inode.leaves_orphans() else { return };
+        // What cannot be removed now is removed when the volume is opened next.
+        self.drop_orphan(&orphan);
+        self.gone_without_names(inode);
+    }
+
+    /// An object without a name is deleted when its last descriptor is closed, and its number may come back as another one.
+    pub(super) fn gone_without_names(&self, inode: &Arc<Inode>) {
+        let links = self.fd(inode).and_then(|fd| Ok(rustix::fs::fstat(&fd)?.st_nlink));
+        if links.is_ok_and(|links| links > 0) {
+            return;
+        }
+        self.table.object_gone(inode);
+    }
+
+    /// The name among the orphans for an open file that is about to lose its last name.
+    fn orphan_name(&self, inode: &Inode, stat: &Stat) -> Option<(&OwnedFd, CString)> {
         let orphans = self.orphans.as_ref()?;
-        if !inode.is_file() || inode.opened().is_none() || inode.is_orphan() {
+        if !inode.is_file() || stat.st_nlink > 1 || inode.opened().is_none() || inode.is_orphan() {
             return None;
         }
         let number = self.next_orphan.fetch_add(1, Ordering::Relaxed);

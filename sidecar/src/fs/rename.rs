@@ -82,8 +82,14 @@ impl EncryptedFs {
     }
 
     /// Renames over something that the kernel knows.
-    fn replace(&self, from: &Side<'_>, to: &Side<'_>, other: &Inode, stat: &Stat) -> Result<(), FsError> {
-        let orphan = self.save_orphan(other, &to.dir, to.name)?;
+    fn replace(
+        &self,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        other: &Arc<Inode>,
+        stat: &Stat,
+    ) -> Result<(), FsError> {
+        let orphan = self.save_orphan(other, stat, &to.dir, to.name)?;
         if let Err(error) = rename(from, to, RenameHow::Replace) {
             if let Some(orphan) = orphan {
                 self.drop_orphan(&orphan);
@@ -93,8 +99,8 @@ impl EncryptedFs {
         other.lost_name(&to.parent, to.name);
         match orphan {
             Some(orphan) => self.now_orphan(other, &orphan),
-            None if other.is_dir() || stat.st_nlink <= 1 => self.table.object_gone(other),
-            None => {}
+            None if other.is_dir() => self.table.object_gone(other),
+            None => self.gone_without_names(other),
         }
         Ok(())
     }

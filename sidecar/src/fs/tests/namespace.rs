@@ -50,13 +50,12 @@ fn an_unlinked_open_file_stays_whole_among_the_orphans_until_its_last_close() {
     let id = volume.write_file("f", &pattern(1, 10_000));
     volume.open(id, true);
     volume.fs.unlink(ROOT, c"f").unwrap();
-    let orphans = || std::fs::read_dir(volume.backing(".cofferdam/orphans")).unwrap().count();
-    assert_eq!((orphans(), volume.names(ROOT).len()), (1, 0));
+    assert_eq!((orphans(&volume), volume.names(ROOT).len()), (1, 0));
     assert_eq!(volume.fs.getattr(id).unwrap().nlink, 0);
     volume.fs.write_all(id, 10_000, b"more").unwrap();
     assert_eq!(volume.read_open(id).unwrap().len(), 10_004);
     volume.fs.release(id);
-    assert_eq!(orphans(), 0);
+    assert_eq!(orphans(&volume), 0);
 }
 
 #[test]
@@ -71,7 +70,64 @@ fn a_file_that_is_replaced_while_open_is_still_the_old_one_for_its_handle() {
     assert_eq!(volume.read_file("a").unwrap(), b"new");
     volume.fs.release(old);
     assert_eq!(volume.names(ROOT), ["a"]);
-    assert_eq!(std::fs::read_dir(volume.backing(".cofferdam/orphans")).unwrap().count(), 0);
+    assert_eq!(orphans(&volume), 0);
+}
+
+/// A volume whose file `a` is open and has the other name `b`, and that file's inode.
+fn linked_and_open() -> (Volume, u64) {
+    let volume = Volume::new();
+    let id = volume.write_file("a", &pattern(1, 6000));
+    volume.fs.link(id, ROOT, c"b").unwrap();
+    volume.open(id, true);
+    (volume, id)
+}
+
+#[test]
+fn an_open_file_that_keeps_another_name_stays_one_file_when_its_handles_are_gone() {
+    let remove = |volume: &Volume| volume.fs.unlink(ROOT, c"a").unwrap();
+    let replace = |volume: &Volume| {
+        volume.write_file("c", b"new");
+        volume.fs.rename(ROOT, c"c", ROOT, c"a", RenameHow::Replace).unwrap();
+    };
+    for lose_name in [&remove as &dyn Fn(&Volume), &replace] {
+        let (volume, id) = linked_and_open();
+        lose_name(&volume);
+        assert_eq!(volume.fs.getattr(id).unwrap().nlink, 1);
+        volume.fs.release(id);
+        let other = volume.lookup("b").unwrap();
+        assert_eq!((other.id, other.attr.nlink), (id, 1), "still the same file, under its other name");
+        // Two who write it at once share one size and one set of ranges.
+        volume.open(id, true);
+        volume.open(other.id, true);
+        volume.fs.write_all(other.id, 6000, b"first").unwrap();
+        volume.fs.write_all(id, 6005, b"second").unwrap();
+        assert_eq!(volume.read_at(other.id, 6000, 100).unwrap(), b"firstsecond");
+        volume.fs.unlink(ROOT, c"b").unwrap();
+        assert_eq!(volume.fs.getattr(id).unwrap().nlink, 0);
+        assert_eq!(orphans(&volume), 1, "the last name is gone, and it is open");
+        volume.fs.release(id);
+        volume.fs.release(other.id);
+        assert_eq!(orphans(&volume), 0);
+    }
+}
+
+#[test]
+fn an_orphan_that_got_a_name_again_stays_the_file_that_it_was() {
+    let volume = Volume::new();
+    let id = volume.write_file("a", b"contents");
+    volume.open(id, true);
+    volume.fs.unlink(ROOT, c"a").unwrap();
+    // The kernel gives a file without names none; a descriptor in /proc can.
+    volume.fs.link(id, ROOT, c"b").unwrap();
+    volume.fs.release(id);
+    assert_eq!(orphans(&volume), 0);
+    let found = volume.lookup("b").unwrap();
+    assert_eq!((found.id, found.attr.nlink), (id, 1));
+    assert_eq!(volume.read_file("b").unwrap(), b"contents");
+}
+
+fn orphans(volume: &Volume) -> usize {
+    std::fs::read_dir(volume.backing(".cofferdam/orphans")).unwrap().count()
 }
 
 #[test]
