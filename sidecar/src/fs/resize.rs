@@ -48,7 +48,8 @@ impl EncryptedFs {
         self.counted(result)
     }
 
-    fn shrink(&self, target: &Target<'_>, size: u64) -> Result<(), FsError> {
+    /// Makes a file shorter.
+    pub(super) fn shrink(&self, target: &Target<'_>, size: u64) -> Result<(), FsError> {
         let (last, len) = last_block(size);
         let mut plain = [0; PAYLOAD];
         let opened = self.read_block(target, last, &mut [0; PAGE], &mut plain)?;

@@ -59,16 +59,24 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// A write that ended early: the file ends with its last whole block.
-    fn after_failure(&self, offset: u64, written_to: u64, error: io::Error) -> Result<usize, FsError> {
-        let size = if written_to > offset { self.size.max(written_to) } else { self.size };
-        if size > self.size {
-            self.inode.set_size(size);
-        }
-        if let Ok(physical) = self.key.geometry.physical_size(size)
-            && self.file.metadata()?.len() > physical
-        {
-            self.file.set_len(physical)?;
+    /// A write to `end` that ended early. One that was to add to the file leaves it with its last whole block; any other
+    /// one holds its own blocks only, and what is behind them is none of its business.
+    fn after_failure(
+        &self,
+        (offset, end): (u64, u64),
+        written_to: u64,
+        error: io::Error,
+    ) -> Result<usize, FsError> {
+        if end > self.size {
+            let size = if written_to > offset { self.size.max(written_to) } else { self.size };
+            if size > self.size {
+                self.inode.set_size(size);
+            }
+            if let Ok(physical) = self.key.geometry.physical_size(size)
+                && self.file.metadata()?.len() > physical
+            {
+                self.file.set_len(physical)?;
+            }
         }
         if written_to > offset { Ok((written_to - offset) as usize) } else { Err(error.into()) }
     }
@@ -161,7 +169,7 @@ impl EncryptedFs {
             }
             return Ok(data.len());
         };
-        target.after_failure(offset, written_to, error)
+        target.after_failure((offset, end), written_to, error)
     }
 
     /// Seals `data` and what stands around it in the blocks at its edges.

@@ -1,9 +1,13 @@
 //! What a crash can leave, and a full disk.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::*;
+use crate::fs::write::Target;
 
 const P: usize = envelope::PAYLOAD;
 
@@ -81,6 +85,39 @@ fn every_state_between_the_writes_of_a_shortening_holds_what_stays() {
     }
 }
 
+/// A file in memory with the bytes of `path`, in which what `seals` forbids fails.
+fn sealed_copy(path: &Path, seals: SealFlags) -> File {
+    let file = File::from(memfd_create("copy", MemfdFlags::ALLOW_SEALING).unwrap());
+    file.write_all_at(&std::fs::read(path).unwrap(), 0).unwrap();
+    fcntl_add_seals(&file, seals).unwrap();
+    file
+}
+
+#[test]
+fn a_write_that_fails_within_the_file_cuts_nothing_off_that_others_added() {
+    let volume = Volume::new();
+    let id = volume.write_file("f", &pattern(1, 2 * P));
+    volume.open(id, true);
+    let inode = volume.fs.inode(id).unwrap();
+    let key = inode.opened().unwrap().key.present().unwrap();
+    // While this write held the first block, another one made the file longer.
+    volume.fs.write_all(id, 2 * P as u64, &pattern(2, 3 * P)).unwrap();
+    let file = sealed_copy(&volume.backing("f"), SealFlags::WRITE);
+    let before = file.metadata().unwrap().len();
+    let target = Target { file: &file, key: &key, inode: &inode, size: 2 * P as u64 };
+    let range = key.geometry.covering(0, P as u64).unwrap();
+    let written = volume.fs.write_held(&target, range, 0, &pattern(3, P), &mut Scratch::new());
+    assert_eq!(errno(written), libc::EPERM);
+    assert_eq!(file.metadata().unwrap().len(), before);
+    // One that adds to the file takes back what it added.
+    let file = sealed_copy(&volume.backing("f"), SealFlags::WRITE);
+    let target = Target { file: &file, key: &key, inode: &inode, size: P as u64 };
+    let range = key.geometry.covering(P as u64, P as u64).unwrap();
+    let written = volume.fs.write_held(&target, range, P as u64, &pattern(3, P), &mut Scratch::new());
+    assert_eq!(errno(written), libc::EPERM);
+    assert_eq!(file.metadata().unwrap().len(), 4096 + 4096);
+}
+
 #[test]
 fn every_page_of_an_overwrite_alone_is_old_or_new() {
     let mut volume = Volume::new();
@@ -111,7 +148,7 @@ fn every_page_of_an_overwrite_alone_is_old_or_new() {
 
 #[test]
 fn a_full_disk_shortens_a_write_and_harms_nothing_that_was_there() {
-    let Some((_mount, volume)) = tiny_volume() else { return };
+    let Some((_mount, volume)) = mounted_volume("tmpfs", Some(c"size=4m")) else { return };
     let old = pattern(1, 10_000);
     let keep = volume.write_file("keep", &old);
     let entry = volume.create("fill");
@@ -154,30 +191,4 @@ fn a_full_disk_shortens_a_write_and_harms_nothing_that_was_there() {
     assert_eq!(volume.lookup("keep").unwrap().attr.size, size);
     volume.write_file("again", &pattern(3, 100_000));
     assert_eq!(volume.read_file("again").unwrap(), pattern(3, 100_000));
-}
-
-/// A tmpfs that is unmounted when it is dropped.
-struct Tmpfs(PathBuf);
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-/// A volume on a tmpfs of 4 MiB; `None`, loudly, where this process may not mount (a failure with `CI=true`).
-fn tiny_volume() -> Option<(Tmpfs, Volume)> {
-    let dir = tempfile::tempdir().unwrap();
-    let flags = rustix::mount::MountFlags::empty();
-    match rustix::mount::mount("tmpfs", dir.path(), "tmpfs", flags, Some(c"size=4m")) {
-        Ok(()) => {
-            let tmpfs = Tmpfs(dir.path().to_owned());
-            Some((tmpfs, Volume::make_in(Make::default(), dir)))
-        }
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "cannot mount a tmpfs: {error}");
-            eprintln!("SKIPPED: cannot mount a tmpfs: {error}");
-            None
-        }
-    }
 }

@@ -10,7 +10,7 @@ mod namespace;
 mod space;
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,6 +162,32 @@ impl Volume {
 fn open(dir: &TempDir, options: &Options, keys: &Arc<MemoryKeys>) -> Arc<EncryptedFs> {
     let root = std::fs::File::open(dir.path()).unwrap();
     Arc::new(EncryptedFs::new(root.as_fd(), options.clone(), Arc::clone(keys) as _).unwrap())
+}
+
+/// A filesystem that is unmounted when it is dropped.
+pub struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A volume on a filesystem of its own; `None`, loudly, where this process may not mount (a failure with `CI=true`).
+pub fn mounted_volume(kind: &str, options: Option<&CStr>) -> Option<(Mount, Volume)> {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    match rustix::mount::mount(kind, dir.path(), kind, flags, options) {
+        Ok(()) => {
+            let mount = Mount(dir.path().to_owned());
+            Some((mount, Volume::make_in(Make::default(), dir)))
+        }
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "cannot mount a {kind}: {error}");
+            eprintln!("SKIPPED: cannot mount a {kind}: {error}");
+            None
+        }
+    }
 }
 
 pub fn cstr(name: &str) -> CString {
