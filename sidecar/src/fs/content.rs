@@ -131,6 +131,11 @@ impl EncryptedFs {
     }
 }
 
+/// The key, if the file has no feature that forbids this program to write.
+pub(super) fn writable(key: Arc<FileKey>) -> Result<Arc<FileKey>, FsError> {
+    if key.may_write { Ok(key) } else { Err(FsError::Refused(Errno::ROFS)) }
+}
+
 /// The same file, for writing.
 fn reopen(file: &File) -> Result<File, FsError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;

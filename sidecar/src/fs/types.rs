@@ -126,7 +126,8 @@ pub struct OpenHow {
 /// How a write is to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteHow {
-    /// The kernel writes back pages that a process changed in a mapping: accepted while a suspension drains.
+    /// The kernel writes back pages that a process changed in a mapping: accepted as long as the key is here, and while a
+    /// suspension drains.
     pub writeback: bool,
     /// Clear set-user-id, and set-group-id of group-executable files.
     pub clear_privileges: bool,

@@ -12,6 +12,7 @@ use envelope::{BlockRange, BlockSpan, PAGE, PAYLOAD};
 use rustix::io::Errno;
 
 use super::buffer::{MAX_IO, Scratch};
+use super::content::writable;
 use super::error::FsError;
 use super::inode::Inode;
 use super::key_cell::FileKey;
@@ -99,11 +100,12 @@ impl EncryptedFs {
             return Ok(0);
         }
         self.gate.check(how.writeback)?;
-        let key = if self.gate.is_closing() {
-            // What a process changed in a mapping before the suspension: only with the key that is still here.
-            open.key.present().ok_or(FsError::Suspended)?
-        } else {
-            self.key_for_writing(&inode, &open)?
+        let key = match open.key.present().filter(|_| how.writeback) {
+            // What a process changed in a mapping was accepted already, and the kernel drops a page that is refused: the
+            // key will do as long as it is here, whether new use of it is permitted or not.
+            Some(key) => writable(key)?,
+            None if self.gate.is_closing() => return Err(FsError::Suspended),
+            None => self.key_for_writing(&inode, &open)?,
         };
         let _pass = self.gate.enter(how.writeback)?;
         let file = open.for_writing().ok_or(FsError::Refused(Errno::BADF))?;

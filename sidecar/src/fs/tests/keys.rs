@@ -149,6 +149,26 @@ fn a_key_that_was_on_its_way_when_keys_were_dropped_is_kept_by_nobody() {
 }
 
 #[test]
+fn pages_changed_in_a_mapping_are_written_while_the_key_is_here_whatever_the_watch_says() {
+    let volume = Volume::new();
+    let id = volume.write_file("f", &pattern(1, 10_000));
+    volume.open(id, true);
+    let mut scratch = Scratch::new();
+    let mut write = |writeback, byte: &[u8]| {
+        volume.fs.write(id, 0, byte, WriteHow { writeback, ..WriteHow::default() }, &mut scratch)
+    };
+    // Keys may not be used any more, and nobody has suspended the filesystem yet.
+    volume.keys.set_suspended(true);
+    assert_eq!(write(true, b"m").unwrap(), 1, "the kernel drops what is refused");
+    assert_eq!(errno(write(false, b"w")), libc::ENOKEY);
+    volume.fs.suspend();
+    assert_eq!(errno(write(true, b"l")), libc::ENOKEY, "the key is gone");
+    volume.keys.set_suspended(false);
+    volume.fs.resume();
+    assert_eq!(volume.read_at(id, 0, 1).unwrap(), b"m");
+}
+
+#[test]
 fn a_last_close_drops_the_key() {
     let volume = Volume::new();
     let id = volume.write_file("f", &pattern(1, 100));
