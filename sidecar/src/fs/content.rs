@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use envelope::{BlockCipher, Dek, HeaderRegion, KeySlot, Preamble};
+use envelope::{BlockCipher, Dek, Geometry, HeaderRegion, KeySlot, Preamble};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -75,13 +75,28 @@ impl EncryptedFs {
     }
 
     fn file_key(&self, dek: &Dek, preamble: &Preamble, since: Instant) -> Result<FileKey, FsError> {
-        let geometry = preamble.geometry();
-        if geometry != self.options.geometry {
-            // Sizes are read without the header, by the volume's geometry.
-            return Err(FsError::Refused(Errno::OPNOTSUPP));
-        }
+        let geometry = self.check_geometry(preamble)?;
         let cipher = BlockCipher::new(dek, preamble).map_err(FsError::Header)?;
         Ok(FileKey { cipher, geometry, since, may_write: preamble.check_writable().is_ok() })
+    }
+
+    /// Sizes are read without the header, by the volume's geometry: a file of another one cannot be served.
+    fn check_geometry(&self, preamble: &Preamble) -> Result<Geometry, FsError> {
+        let geometry = preamble.geometry();
+        if geometry == self.options.geometry { Ok(geometry) } else { Err(FsError::Refused(Errno::OPNOTSUPP)) }
+    }
+
+    /// Fails if a file's header says that this program may not change the file, or if what is there is no header. Whether
+    /// there is one. Needs no key, so it says nothing about who wrote the header.
+    pub(super) fn check_header(&self, file: &File) -> Result<bool, FsError> {
+        let Some(region) = region_file::read::<Preamble>(file).map_err(header_error)? else {
+            return Ok(false);
+        };
+        self.check_geometry(region.preamble())?;
+        match region.preamble().check_writable() {
+            Ok(()) => Ok(true),
+            Err(_) => Err(FsError::Refused(Errno::ROFS)),
+        }
     }
 
     /// Writes the header of a file that gets its first byte.

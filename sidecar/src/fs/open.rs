@@ -108,13 +108,14 @@ impl EncryptedFs {
         }
     }
 
-    /// The first time that a file is opened for writing, what a crash left behind its end is cut off.
+    /// The first time that a file is opened for writing, what a crash left behind its end is cut off: only where the header
+    /// says that the file is one of ours, because anything else has an end of its own.
     fn make_writable(&self, inode: &Arc<Inode>, open: &OpenFile) -> Result<(), FsError> {
         open.make_writable(|| {
             let file = self.open_backing(inode, true)?;
             let physical = file.metadata()?.len();
             let measure = measure(&file, self.options.geometry, physical)?;
-            if measure.physical < physical {
+            if measure.physical < physical && self.check_header(&file).is_ok_and(|is_there| is_there) {
                 file.set_len(measure.physical)?;
             }
             inode.learn_size(measure.size);

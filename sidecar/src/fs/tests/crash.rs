@@ -118,6 +118,70 @@ fn a_write_that_fails_within_the_file_cuts_nothing_off_that_others_added() {
     assert_eq!(file.metadata().unwrap().len(), 4096 + 4096);
 }
 
+/// CRC32C, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82F6_3B78 } else { crc >> 1 },
+        )
+    };
+    !bytes.iter().fold(u32::MAX, step)
+}
+
+/// Sets a byte of a file's preamble, with the checksum that fits.
+fn set_in_preamble(path: &Path, offset: usize, byte: u8) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset] = byte;
+    let crc = crc32c(&bytes[..252]);
+    bytes[252..256].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_is_no_file_of_this_volume_and_format_is_not_shortened_whoever_opens_it() {
+    let mut volume = Volume::new();
+    let other = Volume::make(Make { header_pages: 3, ..Make::default() });
+    for name in ["short", "long", "sparse"] {
+        std::fs::write(volume.backing(name), "plaintext of somebody else, ".repeat(300)).unwrap();
+    }
+    let open = |name| OpenOptions::new().write(true).open(volume.backing(name)).unwrap();
+    open("short").set_len(5000).unwrap();
+    open("sparse").set_len(8 * 4096).unwrap();
+    other.write_file("geometry", &pattern(1, P));
+    std::fs::copy(other.backing("geometry"), volume.backing("geometry")).unwrap();
+    for name in ["later", "unwritable"] {
+        volume.write_file(name, &pattern(1, 2 * P));
+    }
+    set_in_preamble(&volume.backing("later"), 8, 2);
+    set_in_preamble(&volume.backing("unwritable"), 20, 1);
+    for name in ["geometry", "later", "unwritable"] {
+        let physical = open(name).metadata().unwrap().len();
+        open(name).set_len(physical + 5000).unwrap();
+    }
+    let names = ["short", "long", "sparse", "geometry", "later", "unwritable"];
+    let before = names.map(|name| std::fs::read(volume.backing(name)).unwrap());
+    volume.restart();
+    for (name, before) in names.iter().zip(before) {
+        let id = volume.lookup(name).unwrap().id;
+        if volume.fs.open(id, OpenHow { write: true, ..OpenHow::default() }).is_ok() {
+            volume.fs.release(id);
+        }
+        assert!(std::fs::read(volume.backing(name)).unwrap() == before, "{name} was opened for writing");
+        let errors = [
+            errno(volume.fs.open(id, OpenHow { write: true, truncate: true, clear_privileges: false })),
+            errno(volume.fs.setattr(id, &SetAttr { size: Some(0), ..SetAttr::default() })),
+        ];
+        let expected = match *name {
+            "geometry" | "later" => libc::EOPNOTSUPP,
+            "unwritable" => libc::EROFS,
+            _ => libc::EIO,
+        };
+        assert_eq!(errors, [expected; 2], "{name}");
+        assert!(std::fs::read(volume.backing(name)).unwrap() == before, "{name} was cut to nothing");
+    }
+}
+
 #[test]
 fn every_page_of_an_overwrite_alone_is_old_or_new() {
     let mut volume = Volume::new();
