@@ -55,8 +55,8 @@ impl EncryptedFs {
         let (last, len) = last_block(size);
         let mut plain = [0; PAYLOAD];
         let opened = self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
-        if opened == Opened::Hole {
-            // It is about to be the last block, and that one is never a hole.
+        if is_shorter(opened, len) {
+            // It is about to be the last block: what is found after a crash must not end before the new size.
             target.write_block(last, &plain)?;
         }
         target.file.set_len(target.key.geometry.block_offset(last + 1))?;
@@ -84,6 +84,14 @@ impl EncryptedFs {
         }
         target.inode.set_size(size);
         Ok(())
+    }
+}
+
+/// Whether a block of which `len` bytes count holds fewer: a hole, or one that was the last once and not filled since.
+fn is_shorter(opened: Opened, len: usize) -> bool {
+    match opened {
+        Opened::Hole => true,
+        Opened::Data(found) => found < len,
     }
 }
 

@@ -94,6 +94,29 @@ fn sealed_copy(path: &Path, seals: SealFlags) -> File {
 }
 
 #[test]
+fn shortening_to_within_a_block_that_was_never_filled_leaves_no_state_shorter_than_both_sizes() {
+    let mut volume = Volume::new();
+    let entry = volume.create("f");
+    volume.fs.write_all(entry.id, 0, &pattern(1, 100)).unwrap();
+    volume.fs.write_all(entry.id, 2 * P as u64, b"end").unwrap();
+    let inode = volume.fs.inode(entry.id).unwrap();
+    let key = inode.opened().unwrap().key.present().unwrap();
+    // The storage stops just before the cut.
+    let file = sealed_copy(&volume.backing("f"), SealFlags::SHRINK);
+    let target = Target { file: &file, key: &key, inode: &inode, size: 2 * P as u64 + 3 };
+    assert_eq!(errno(volume.fs.shrink(&target, 3000)), libc::EPERM);
+    let mut state = vec![0; 4096 + 4096];
+    file.read_exact_at(&mut state, 0).unwrap();
+    std::fs::write(volume.backing("f"), state).unwrap();
+    volume.restart();
+    let found = volume.read_file("f").unwrap();
+    assert!(found.len() >= 3000, "{} bytes", found.len());
+    let mut model = pattern(1, 100);
+    model.resize(3000, 0);
+    assert_eq!(found[..3000], model);
+}
+
+#[test]
 fn a_write_that_fails_within_the_file_cuts_nothing_off_that_others_added() {
     let volume = Volume::new();
     let id = volume.write_file("f", &pattern(1, 2 * P));
