@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::error::FsError;
 use super::inode::Inode;
 use super::key_cell::FileKey;
-use super::keys::NewFile;
+use super::keys::{KeyFailure, NewFile};
 use super::open_file::OpenFile;
 use super::{Counters, EncryptedFs, proc_path};
 use crate::sweep::region_file::{self, Durability, RegionError};
@@ -23,32 +23,37 @@ use crate::sweep::region_file::{self, Durability, RegionError};
 impl EncryptedFs {
     /// The key of a file; `None` if it has no header. Waits for the key store where the key is not here or is stale.
     pub(super) fn key(&self, inode: &Inode, open: &OpenFile) -> Result<Option<Arc<FileKey>>, FsError> {
-        self.keys.permit()?;
-        if let Some(key) = self.fresh_key(open) {
-            return Ok(Some(key));
-        }
-        let result = self.waiting(|| open.key.get(|key| self.is_fresh(key), || self.fetch(inode, open)));
-        self.counted(result)
+        self.key_or(open, || self.fetch(inode, open))
     }
 
     /// The key of a file that will be written; makes a header if it has none.
     pub(super) fn key_for_writing(&self, inode: &Inode, open: &OpenFile) -> Result<Arc<FileKey>, FsError> {
-        self.keys.permit()?;
-        let fetch = || match self.fetch(inode, open)? {
+        let key = self.key_or(open, || match self.fetch(inode, open)? {
             Some(key) => Ok(Some(key)),
             None => self.create_header(inode, open).map(Some),
-        };
-        let key = if let Some(key) = self.fresh_key(open) {
-            key
-        } else {
-            let result = self.waiting(|| open.key.get(|key| self.is_fresh(key), fetch));
-            self.counted(result)?.ok_or(FsError::Refused(Errno::IO))?
-        };
-        if key.may_write { Ok(key) } else { Err(FsError::Refused(Errno::ROFS)) }
+        })?;
+        writable(key.ok_or(FsError::Refused(Errno::IO))?)
     }
 
-    fn fresh_key(&self, open: &OpenFile) -> Option<Arc<FileKey>> {
-        open.key.present().filter(|key| self.is_fresh(key))
+    /// The key of an open file, or what `fetch` gets.
+    fn key_or(
+        &self,
+        open: &OpenFile,
+        fetch: impl FnOnce() -> Result<Option<FileKey>, FsError>,
+    ) -> Result<Option<Arc<FileKey>>, FsError> {
+        self.keys.permit()?;
+        if let Some(key) = open.key.good(|key| self.is_fresh(key)) {
+            return Ok(Some(key));
+        }
+        let result = self.waiting(|| open.key.get(|key| self.is_fresh(key), fetch));
+        if let Err(FsError::Key(KeyFailure::Unreachable)) = result {
+            // No answer says nothing about the key that is here: it goes, if it must, when keys may not be used any more.
+            self.keys.permit()?;
+            if let Some(key) = open.key.put_off() {
+                return Ok(Some(key));
+            }
+        }
+        self.counted(result)
     }
 
     fn is_fresh(&self, key: &FileKey) -> bool {

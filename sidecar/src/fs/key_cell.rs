@@ -1,14 +1,17 @@
 //! The key of an open file, fetched once for all who need it at the same time.
 //!
 //! Invariant: no lock is held while the key store is asked; a key that was on its way when keys were dropped is used by
-//! nobody who asks later.
+//! nobody who asks later. A fetch that fails takes no key away: only [`KeyCell::drop_key`] does.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use envelope::{BlockCipher, Geometry};
 
 use super::error::FsError;
+
+/// How long the key that is there serves on, after the key store gave no answer about another one.
+const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// A file's key, ready to seal and open blocks.
 pub struct FileKey {
@@ -40,6 +43,26 @@ struct State {
     failed: Option<(u64, FsError)>,
     /// Counts drops of keys.
     epoch: u64,
+    /// Until then the key that is there is good enough.
+    put_off: Option<Instant>,
+}
+
+impl State {
+    /// The key, if it is there and need not be fetched now.
+    fn good(&self, is_good: impl Fn(&FileKey) -> bool) -> Option<&Arc<FileKey>> {
+        let Slot::Ready(key) = &self.slot else { return None };
+        let put_off = self.put_off.is_some_and(|end| Instant::now() < end);
+        (put_off || is_good(key)).then_some(key)
+    }
+
+    /// Nobody fetches any more, and nothing came of it: the key before stays, unless it was dropped.
+    fn back(&mut self) {
+        self.slot = match std::mem::take(&mut self.slot) {
+            Slot::Busy(Some(before)) => Slot::Ready(before),
+            Slot::Busy(None) => Slot::Empty,
+            other => other,
+        };
+    }
 }
 
 /// See the module.
@@ -59,8 +82,10 @@ impl KeyCell {
     ) -> Result<Option<Arc<FileKey>>, FsError> {
         let mut state = self.state();
         loop {
+            if let Some(key) = state.good(&is_good) {
+                return Ok(Some(Arc::clone(key)));
+            }
             match &state.slot {
-                Slot::Ready(key) if is_good(key) => return Ok(Some(Arc::clone(key))),
                 Slot::Busy(_) => {
                     let awaited = state.attempt;
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +111,20 @@ impl KeyCell {
         guard.done(epoch, result)
     }
 
+    /// The key, if it is there and `is_good`, or good enough for now.
+    pub fn good(&self, is_good: impl Fn(&FileKey) -> bool) -> Option<Arc<FileKey>> {
+        self.state().good(is_good).map(Arc::clone)
+    }
+
+    /// The key store gave no answer: the key that is there, which serves on for a while.
+    pub fn put_off(&self) -> Option<Arc<FileKey>> {
+        let mut state = self.state();
+        let (Slot::Ready(key) | Slot::Busy(Some(key))) = &state.slot else { return None };
+        let key = Arc::clone(key);
+        state.put_off = Some(Instant::now() + PUT_OFF);
+        Some(key)
+    }
+
     /// The key that is there now, fresh or not.
     pub fn present(&self) -> Option<Arc<FileKey>> {
         match &self.state().slot {
@@ -98,6 +137,7 @@ impl KeyCell {
     pub fn drop_key(&self) {
         let mut state = self.state();
         state.epoch += 1;
+        state.put_off = None;
         state.slot = match state.slot {
             Slot::Busy(_) => Slot::Busy(None),
             Slot::Empty | Slot::Ready(_) => Slot::Empty,
@@ -124,10 +164,13 @@ impl Fetching<'_> {
         let mut state = self.cell.state();
         let result = result.map(|key| key.map(Arc::new));
         match &result {
-            Ok(Some(key)) if state.epoch == epoch => state.slot = Slot::Ready(Arc::clone(key)),
+            Ok(Some(key)) if state.epoch == epoch => {
+                state.slot = Slot::Ready(Arc::clone(key));
+                state.put_off = None;
+            }
             Ok(_) => state.slot = Slot::Empty,
             Err(error) => {
-                state.slot = Slot::Empty;
+                state.back();
                 state.failed = Some((self.attempt, *error));
             }
         }
@@ -139,9 +182,7 @@ impl Fetching<'_> {
 impl Drop for Fetching<'_> {
     fn drop(&mut self) {
         let mut state = self.cell.state();
-        if let Slot::Busy(_) = state.slot {
-            state.slot = Slot::Empty;
-        }
+        state.back();
         drop(state);
         self.cell.changed.notify_all();
     }

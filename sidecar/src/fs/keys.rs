@@ -63,7 +63,8 @@ pub trait FileKeys: Send + Sync {
     /// Whether a key that came from [`Self::create`] or [`Self::open`] at `since` must be fetched again before its next use:
     /// because it is older than the store lets keys live without another proof, or because the root key has a new version
     /// to which the header should be upgraded. Quick, never waits. An open file keeps its key until this says `true`, or
-    /// until it is suspended.
+    /// until it is suspended. Where fetching it again is [`KeyFailure::Unreachable`] the file goes on with the key that it
+    /// has, for as long as [`Self::permit`] says yes, and asks again later.
     fn is_stale(&self, since: Instant) -> bool {
         let _ = since;
         false

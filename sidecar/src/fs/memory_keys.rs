@@ -20,6 +20,7 @@ pub struct MemoryKeys {
     key: GroupKey,
     version: Mutex<String>,
     suspended: AtomicBool,
+    unreachable: AtomicBool,
     delay: Mutex<Duration>,
     renewed: Mutex<Option<Instant>>,
     opens: AtomicU64,
@@ -35,6 +36,7 @@ impl MemoryKeys {
             key: GroupKey::generate()?,
             version: Mutex::new("1".into()),
             suspended: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             delay: Mutex::default(),
             renewed: Mutex::default(),
             opens: AtomicU64::new(0),
@@ -50,6 +52,11 @@ impl MemoryKeys {
     /// As if the root key were disabled, or enabled again.
     pub fn set_suspended(&self, suspended: bool) {
         self.suspended.store(suspended, Ordering::SeqCst);
+    }
+
+    /// As if the KMS gave no answer, with keys that may still be used; or as if it answered again.
+    pub fn set_unreachable(&self, unreachable: bool) {
+        self.unreachable.store(unreachable, Ordering::SeqCst);
     }
 
     /// As if the KMS took this long.
@@ -116,6 +123,9 @@ impl FileKeys for MemoryKeys {
         self.wait();
         self.permit()?;
         self.opens.fetch_add(1, Ordering::SeqCst);
+        if self.unreachable.load(Ordering::SeqCst) {
+            return Err(KeyFailure::Unreachable);
+        }
         let (_, slot) = header.current().map_err(|_| KeyFailure::Failed)?;
         let wrapped = slot.keys().first().ok_or(KeyFailure::NotAccepted)?;
         let Wrapping::Grouped(local) = &wrapped.wrapping else {

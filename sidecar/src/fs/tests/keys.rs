@@ -169,6 +169,46 @@ fn pages_changed_in_a_mapping_are_written_while_the_key_is_here_whatever_the_wat
 }
 
 #[test]
+fn an_open_file_is_served_on_by_its_old_key_while_the_new_one_cannot_be_had() {
+    let volume = Volume::new();
+    let id = volume.write_file("f", &pattern(1, 100));
+    volume.open(id, true);
+    volume.keys.set_unreachable(true);
+    volume.keys.rotate("2");
+    let opens = volume.keys.opens();
+    assert_eq!(volume.read_open(id).unwrap(), pattern(1, 100));
+    volume.fs.write_all(id, 0, b"x").unwrap();
+    assert_eq!(volume.read_at(id, 0, 1).unwrap(), b"x");
+    assert_eq!(volume.keys.opens(), opens + 1, "not every read waits for a kms that does not answer");
+    let open = volume.fs.inode(id).unwrap().opened().unwrap();
+    assert!(open.key.present().is_some());
+    // What may not be used is not used, whether it is here or not.
+    volume.keys.set_suspended(true);
+    assert_eq!(errno(volume.read_open(id)), libc::ENOKEY);
+    volume.keys.set_suspended(false);
+    volume.keys.set_unreachable(false);
+    volume.fs.suspend();
+    volume.fs.resume();
+    volume.read_open(id).unwrap();
+    assert_eq!(version(&volume, "f"), "2", "it is rewrapped as soon as the key is fetched again");
+}
+
+#[test]
+fn a_refusal_to_a_file_whose_key_is_old_leaves_that_key_for_writeback_only() {
+    let volume = Volume::new();
+    let id = volume.write_file("f", &pattern(1, 100));
+    volume.open(id, true);
+    volume.keys.rotate("2");
+    std::fs::rename(volume.backing("f"), volume.backing("g")).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(volume.backing("g")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xFF], 60).unwrap();
+    assert_eq!(errno(volume.read_open(id)), libc::EIO, "the header is damaged");
+    let how = WriteHow { writeback: true, ..WriteHow::default() };
+    assert_eq!(volume.fs.write(id, 0, b"x", how, &mut Scratch::new()).unwrap(), 1);
+    assert_eq!(errno(volume.read_open(id)), libc::EIO);
+}
+
+#[test]
 fn a_last_close_drops_the_key() {
     let volume = Volume::new();
     let id = volume.write_file("f", &pattern(1, 100));
