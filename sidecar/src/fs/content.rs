@@ -128,10 +128,9 @@ impl EncryptedFs {
             return;
         }
         let result = (|| {
-            let file = match open.for_writing() {
-                Some(file) => file,
-                None => Arc::new(reopen(&open.for_reading())?),
-            };
+            // Of its own: the storage tells each open file once that a sync failed, and the one that the application's
+            // `fsync` uses must not have been told already.
+            let file = reopen(&open.for_reading())?;
             // No write may come between the file's times that are saved and restored.
             let _held = open.ranges.hold_from(0);
             let current = |region: &HeaderRegion| region.current().map(|(_, slot)| slot.generation()).ok();

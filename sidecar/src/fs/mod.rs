@@ -120,6 +120,7 @@ pub struct EncryptedFs {
     /// `.cofferdam/orphans`; absent on a read-only volume.
     orphans: Option<OwnedFd>,
     next_orphan: AtomicU64,
+    next_handle: AtomicU64,
     cache: OnceLock<Arc<dyn KernelCache>>,
     waiting: OnceLock<Arc<dyn Waiting>>,
     challenge: OnceLock<Challenge>,
@@ -149,6 +150,7 @@ impl EncryptedFs {
             root,
             orphans,
             next_orphan: AtomicU64::new(first_orphan_number()),
+            next_handle: AtomicU64::new(1),
             cache: OnceLock::new(),
             waiting: OnceLock::new(),
             challenge: OnceLock::new(),

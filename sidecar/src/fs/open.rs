@@ -32,14 +32,24 @@ impl EncryptedFs {
         }
     }
 
-    /// Makes a file durable on the device; `data_only` as `fdatasync(2)`.
-    pub fn fsync(&self, id: u64, data_only: bool) -> Result<(), FsError> {
+    /// A number for a handle that was just opened: by it [`Self::fsync`] knows who was told of a failure. Each has its own.
+    pub fn new_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Makes a file durable on the device, for `handle` (of [`Self::new_handle`]); `data_only` as `fdatasync(2)`.
+    pub fn fsync(&self, id: u64, handle: u64, data_only: bool) -> Result<(), FsError> {
         let inode = self.inode(id)?;
-        let file = match inode.opened() {
+        let open = inode.opened();
+        let file = match &open {
             Some(open) => open.for_reading(),
             None => Arc::new(self.open_backing(&inode, false)?),
         };
-        self.waiting(|| if data_only { file.sync_data() } else { file.sync_all() })?;
+        let result = self.waiting(|| if data_only { file.sync_data() } else { file.sync_all() });
+        match open {
+            Some(open) => open.synced(handle, self.next_handle.load(Ordering::SeqCst), result)?,
+            None => result?,
+        }
         Counters::add(&self.counters.synced, 1);
         Ok(())
     }

@@ -1,9 +1,14 @@
-//! What all handles of one open file share: its backing descriptor, its key, the ranges that are being written.
+//! What all handles of one open file share: its backing descriptor, its key, the ranges that are being written, and the
+//! last sync that failed.
 //!
-//! Invariant: one for each open inode, whatever names and handles lead to it.
+//! Invariant: one for each open inode, whatever names and handles lead to it. A sync that failed is told to each handle that
+//! there was by then, although the storage tells the descriptor that they share only once.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
 
 use super::error::FsError;
 use super::key_cell::KeyCell;
@@ -16,6 +21,16 @@ pub struct OpenFile {
     pub key: KeyCell,
     /// Ranges of blocks that are being written.
     pub ranges: Ranges,
+    failed: Mutex<Option<FailedSync>>,
+}
+
+/// A sync that failed.
+struct FailedSync {
+    errno: Errno,
+    /// Handles with a smaller number were there.
+    before: u64,
+    /// Handles that know.
+    told: HashSet<u64>,
 }
 
 #[derive(Clone)]
@@ -28,7 +43,20 @@ impl OpenFile {
     /// A file that was opened, for writing too or not.
     pub fn new(file: File, writable: bool) -> Self {
         let backing = Mutex::new(Backing { file: Arc::new(file), writable });
-        Self { backing, key: KeyCell::default(), ranges: Ranges::default() }
+        Self { backing, key: KeyCell::default(), ranges: Ranges::default(), failed: Mutex::default() }
+    }
+
+    /// What a sync through `handle` comes to, of which the storage says `result`; `next` is the number of the next handle.
+    pub fn synced(&self, handle: u64, next: u64, result: std::io::Result<()>) -> Result<(), FsError> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = result {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            *failed = Some(FailedSync { errno, before: next, told: HashSet::from([handle]) });
+            return Err(errno.into());
+        }
+        let Some(failed) = &mut *failed else { return Ok(()) };
+        let concerns = handle < failed.before && failed.told.insert(handle);
+        if concerns { Err(failed.errno.into()) } else { Ok(()) }
     }
 
     /// The backing file, for reading.
@@ -53,5 +81,30 @@ impl OpenFile {
         }
         *backing = Backing { file: Arc::new(reopen()?), writable: true };
         Ok((Arc::clone(&backing.file), true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_failed_sync_is_told_to_each_handle_that_there_was_once() {
+        let open = OpenFile::new(tempfile::tempfile().unwrap(), true);
+        let failure = || Err(std::io::Error::from_raw_os_error(libc::EIO));
+        let errno = |result: Result<(), FsError>| result.err().map(|error| error.errno());
+        assert_eq!(errno(open.synced(1, 3, Ok(()))), None);
+        assert_eq!(errno(open.synced(1, 3, failure())), Some(libc::EIO));
+        assert_eq!(errno(open.synced(1, 3, Ok(()))), None, "it knows");
+        assert_eq!(
+            errno(open.synced(2, 3, Ok(()))),
+            Some(libc::EIO),
+            "the storage has told it to nobody else"
+        );
+        assert_eq!(errno(open.synced(2, 4, Ok(()))), None);
+        assert_eq!(errno(open.synced(3, 4, Ok(()))), None, "opened afterwards");
+        assert_eq!(errno(open.synced(3, 4, failure())), Some(libc::EIO));
+        assert_eq!(errno(open.synced(1, 4, Ok(()))), Some(libc::EIO), "another failure");
     }
 }

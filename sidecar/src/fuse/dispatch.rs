@@ -295,7 +295,7 @@ impl Call<'_> {
     fn open(&mut self) -> Done {
         let OpenIn { flags, fuse_flags } = self.request.take()?;
         self.fs().open(self.request.node(), open_how(flags, fuse_flags))?;
-        self.ok(&[OpenOut { open_flags: OPEN_FLAGS, ..OpenOut::default() }.as_slice()])
+        self.ok(&[self.opened().as_slice()])
     }
 
     fn create(&mut self) -> Done {
@@ -304,8 +304,12 @@ impl Call<'_> {
         let exclusive = flags & libc::O_EXCL as u32 != 0;
         let (mode, how) = (new_mode(mode, umask), open_how(flags, fuse_flags));
         let entry = self.fs().create(self.request.node(), name, mode, self.caller(), exclusive, how)?;
-        let open = OpenOut { open_flags: OPEN_FLAGS, ..OpenOut::default() };
-        self.ok(&[convert::entry(&entry).as_slice(), open.as_slice()])
+        self.ok(&[convert::entry(&entry).as_slice(), self.opened().as_slice()])
+    }
+
+    /// A file was opened.
+    fn opened(&self) -> OpenOut {
+        OpenOut { fh: self.fs().new_handle(), open_flags: OPEN_FLAGS, ..OpenOut::default() }
     }
 
     fn release(&mut self) -> Done {
@@ -351,8 +355,8 @@ impl Call<'_> {
     }
 
     fn fsync(&mut self) -> Done {
-        let FsyncIn { fsync_flags, .. } = self.request.take()?;
-        self.fs().fsync(self.request.node(), fsync_flags & FSYNC_DATA_ONLY != 0)?;
+        let FsyncIn { fh, fsync_flags, .. } = self.request.take()?;
+        self.fs().fsync(self.request.node(), fh, fsync_flags & FSYNC_DATA_ONLY != 0)?;
         self.ok(&[])
     }
 

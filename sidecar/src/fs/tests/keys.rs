@@ -209,6 +209,29 @@ fn a_refusal_to_a_file_whose_key_is_old_leaves_that_key_for_writeback_only() {
 }
 
 #[test]
+fn a_rewrap_on_open_works_beside_the_descriptor_that_fsync_uses() {
+    use std::os::fd::AsFd;
+    // A failed sync is told once to each open file description: the rewrap must not be the one that hears of it.
+    let volume = Volume::new();
+    let id = volume.write_file("f", &pattern(1, 100));
+    volume.open(id, true);
+    let shared = volume.fs.inode(id).unwrap().opened().unwrap().for_writing().unwrap();
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 4096,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(shared.as_fd(), nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    volume.keys.rotate("2");
+    volume.read_open(id).unwrap();
+    // The lock is the shared description's own, so that only another one meets it.
+    assert_eq!(version(&volume, "f"), "1");
+    assert_eq!(volume.fs.counters().upgrades_failed.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_last_close_drops_the_key() {
     let volume = Volume::new();
     let id = volume.write_file("f", &pattern(1, 100));
