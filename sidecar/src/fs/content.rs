@@ -108,6 +108,8 @@ impl EncryptedFs {
     fn create_header(&self, inode: &Inode, open: &OpenFile) -> Result<FileKey, FsError> {
         let since = Instant::now();
         let file = open.for_writing().ok_or(FsError::Refused(Errno::BADF))?;
+        // From the choice of a key version until it can be read in the header.
+        let _under_way = self.under_way.begin();
         let NewFile { file: id, dek, slot } = self.keys.create()?;
         let preamble = Preamble::create(&dek, id, self.options.volume, self.options.geometry);
         let key = self.file_key(&dek, &preamble, since)?;

@@ -126,7 +126,9 @@ impl EncryptedFs {
         let inode = self.inode(id)?;
         let fd = self.fd(&inode)?;
         let dir = self.fd(&parent)?;
-        rustix::fs::linkat(rustix::fs::CWD, proc_path(&fd), &dir, name, AtFlags::SYMLINK_FOLLOW)?;
+        let (old, flags) = (proc_path(&fd), AtFlags::SYMLINK_FOLLOW);
+        // The older name may go: to a walk that has not met it yet, that is a move.
+        self.moving(|| rustix::fs::linkat(rustix::fs::CWD, old, &dir, name, flags))?;
         self.known(&parent, name, open_path(&dir, name)?)
     }
 

@@ -32,6 +32,7 @@ mod space;
 mod suspend;
 mod table;
 mod types;
+mod under_way;
 mod write;
 mod xattr;
 
@@ -60,6 +61,7 @@ use gate::Gate;
 use inode::{Identity, Inode};
 use names::Hidden;
 use table::Table;
+use under_way::UnderWay;
 
 use crate::volume::names as own;
 
@@ -97,7 +99,7 @@ pub struct Counters {
     pub reread: AtomicU64,
     /// `fsync`s of files and directories that the storage answered.
     pub synced: AtomicU64,
-    /// Entries that got another name: a sweep looks at them again.
+    /// Entries that got another name, or may have: a sweep looks at them again. See [`EncryptedFs::moves`].
     pub renamed: AtomicU64,
 }
 
@@ -115,6 +117,8 @@ pub struct EncryptedFs {
     hidden: Hidden,
     gate: Gate,
     streams: Streams,
+    /// What a sweep must not overlook: names that change, and headers that are made.
+    under_way: UnderWay,
     /// The root, opened for reading: `statfs` and `syncfs`.
     root: OwnedFd,
     /// `.cofferdam/orphans`; absent on a read-only volume.
@@ -147,6 +151,7 @@ impl EncryptedFs {
             hidden: Hidden::new(&options.storage_entries),
             gate: Gate::default(),
             streams: Streams::default(),
+            under_way: UnderWay::default(),
             root,
             orphans,
             next_orphan: AtomicU64::new(first_orphan_number()),
@@ -169,6 +174,23 @@ impl EncryptedFs {
     /// What happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How many entries got another name so far. By the time that this returns, every header whose key was taken before
+    /// the call is written, and every change of a name that began before it is counted: whoever walks the volume between
+    /// two calls that return the same number has met every file.
+    pub fn moves(&self) -> u64 {
+        self.under_way.wait();
+        self.counters.renamed.load(Ordering::Relaxed)
+    }
+
+    /// Runs `change`, by which an entry gets another name. Counted when that has happened, so that a walk that met neither
+    /// the old place nor the new one finds another count at its end.
+    fn moving<T>(&self, change: impl FnOnce() -> T) -> T {
+        let _under_way = self.under_way.begin();
+        let result = change();
+        Counters::add(&self.counters.renamed, 1);
+        result
     }
 
     /// Inodes that the kernel knows.

@@ -65,7 +65,7 @@ impl EncryptedFs {
     /// Moves an open file to the orphans; `false` if it is not open, an orphan already, or keeps another name.
     fn orphan(&self, inode: &Arc<Inode>, stat: &Stat, dir: &OwnedFd, name: &CStr) -> Result<bool, FsError> {
         let Some((orphans, orphan)) = self.orphan_name(inode, stat) else { return Ok(false) };
-        renameat_with(dir, name, orphans, &*orphan, RenameFlags::NOREPLACE)?;
+        self.moving(|| renameat_with(dir, name, orphans, &*orphan, RenameFlags::NOREPLACE))?;
         self.now_orphan(inode, &orphan);
         Ok(true)
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use rustix::fs::{RenameFlags, Stat, renameat_with};
 use rustix::io::Errno;
 
+use super::EncryptedFs;
 use super::error::FsError;
 use super::inode::{Identity, Inode};
-use super::{Counters, EncryptedFs};
 
 /// What a rename does where the new name is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,7 @@ impl EncryptedFs {
         // What loses its name keeps its descriptor.
         let known = there.as_ref().and_then(|(inode, _)| inode.as_ref());
         [moved.as_ref(), known].into_iter().flatten().try_for_each(|inode| self.fd(inode).map(drop))?;
-        Counters::add(&self.counters.renamed, 1);
-        match there {
+        self.moving(|| match there {
             // Two names of one object: nothing moves, or it is an error.
             Some((_, other)) if Identity::of(&other) == Identity::of(&stat) => rename(&from, &to, how),
             Some((other, _)) if how == RenameHow::Exchange => {
@@ -73,7 +72,7 @@ impl EncryptedFs {
                 follow(moved.as_ref(), &to);
                 Ok(())
             }
-        }
+        })
     }
 
     fn side<'a>(&self, parent: Arc<Inode>, name: &'a CStr) -> Result<Side<'a>, FsError> {

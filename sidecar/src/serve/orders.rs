@@ -119,7 +119,7 @@ async fn sweep(
         Sweep::alone(open, Arc::clone(&served.root_key), Handle::current(), target, pace, row.sweep.clone())?;
     drop(volume);
     sweep.storage_entries.clone_from(&config.storage_entries);
-    sweep.renames = Some(Box::new(move || fs.counters().renamed.load(Ordering::Relaxed)));
+    sweep.renames = Some(Box::new(move || fs.moves()));
     let result = tokio::task::spawn_blocking(move || sweep.run()).await;
     result.unwrap_or(Err(SweepError::Cancelled))?;
     let mut volume = served.volume.lock().await;

@@ -70,7 +70,8 @@ pub struct Sweep {
     pub target: String,
     /// How fast.
     pub pace: Pace,
-    /// Counts what entries were renamed while the sweep ran; `None` where nobody else can (the lease is ours alone).
+    /// Counts the entries that got another name, as [`crate::fs::EncryptedFs::moves`] does; `None` where nobody else can
+    /// (the lease is ours alone).
     pub renames: Option<Box<dyn Fn() -> u64 + Send>>,
     /// Set to end the sweep.
     pub cancelled: Arc<AtomicBool>,

@@ -232,6 +232,20 @@ fn a_rewrap_on_open_works_beside_the_descriptor_that_fsync_uses() {
 }
 
 #[test]
+fn whoever_asks_for_the_moves_waits_for_headers_whose_keys_were_taken_before() {
+    let volume = Volume::new();
+    let entry = volume.create("f");
+    volume.keys.set_delay(Duration::from_millis(200));
+    std::thread::scope(|scope| {
+        scope.spawn(|| volume.fs.write_all(entry.id, 0, b"x").unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(std::fs::metadata(volume.backing("f")).unwrap().len(), 0, "the key is on its way");
+        volume.fs.moves();
+        assert_eq!(version(&volume, "f"), "1", "a walk that begins now meets it");
+    });
+}
+
+#[test]
 fn a_last_close_drops_the_key() {
     let volume = Volume::new();
     let id = volume.write_file("f", &pattern(1, 100));

@@ -250,6 +250,22 @@ fn every_kind_of_object_but_a_device_can_be_made() {
 }
 
 #[test]
+fn every_way_to_another_name_counts_for_a_sweep_that_is_under_way() {
+    let volume = Volume::new();
+    let count = || volume.fs.counters().renamed.load(Ordering::Relaxed);
+    let id = volume.write_file("a", b"x");
+    volume.fs.link(id, ROOT, c"b").unwrap();
+    assert_eq!(count(), 1, "a link, of which the older name may go");
+    volume.fs.rename(ROOT, c"b", ROOT, c"c", RenameHow::Replace).unwrap();
+    assert_eq!(count(), 2);
+    volume.fs.unlink(ROOT, c"a").unwrap();
+    assert_eq!(count(), 2, "what is gone need not be found");
+    volume.open(id, false);
+    volume.fs.unlink(ROOT, c"c").unwrap();
+    assert_eq!(count(), 3, "an open file that is unlinked lives on elsewhere");
+}
+
+#[test]
 fn a_large_directory_is_listed_once_and_whole() {
     let volume = Volume::new();
     let names: Vec<String> = (0..500).map(|n| format!("a-rather-long-name-{n:04}")).collect();
