@@ -129,7 +129,10 @@ impl EncryptedFs {
         let (old, flags) = (proc_path(&fd), AtFlags::SYMLINK_FOLLOW);
         // The older name may go: to a walk that has not met it yet, that is a move.
         self.moving(|| rustix::fs::linkat(rustix::fs::CWD, old, &dir, name, flags))?;
-        self.known(&parent, name, open_path(&dir, name)?)
+        let entry = self.known(&parent, name, open_path(&dir, name)?)?;
+        // The older name may go, and then this is the one by which the kernel can give the inode back.
+        inode.moved_to(&parent, name);
+        Ok(entry)
     }
 
     /// The text of a symbolic link.

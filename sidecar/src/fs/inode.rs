@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::error::FsError;
 use super::open_file::OpenFile;
+use super::types::ROOT;
 
 /// The size is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -162,6 +163,15 @@ impl Inode {
         let mut place = self.place();
         place.name = Some((Arc::clone(parent), name.to_owned()));
         place.pinned = place.orphan.is_some();
+    }
+
+    /// It was found as `name` in `parent`. That is its name if no other one is known; the root needs none.
+    pub fn found_as(&self, parent: &Arc<Inode>, name: &CStr) {
+        let mut place = self.place();
+        if place.name.is_none() && self.id != ROOT {
+            place.name = Some((Arc::clone(parent), name.to_owned()));
+            place.pinned = place.orphan.is_some();
+        }
     }
 
     /// The name `name` in `parent` is gone. The descriptor must have been taken with [`Self::fd`] before.

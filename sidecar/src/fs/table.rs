@@ -80,6 +80,7 @@ impl Table {
             known.lookups += 1;
             let inode = Arc::clone(&known.inode);
             drop(maps);
+            inode.found_as(parent, name);
             inode.offer_fd(fd, &self.anchors);
             return inode;
         }

@@ -131,6 +131,30 @@ fn orphans(volume: &Volume) -> usize {
 }
 
 #[test]
+fn a_file_that_lost_one_of_its_names_can_still_be_given_back() {
+    let volume = Volume::new();
+    let given_back = |id| {
+        let inode = volume.fs.inode(id).unwrap();
+        inode.idle_name();
+        // Asked a second time, it was not used since.
+        let name = inode.idle_name();
+        inode.forget_fd();
+        volume.fs.getattr(id).unwrap();
+        name.map(|(_, name)| name.into_string().unwrap())
+    };
+    let made = volume.write_file("a", b"x");
+    volume.fs.link(made, ROOT, c"b").unwrap();
+    volume.fs.unlink(ROOT, c"a").unwrap();
+    assert_eq!(given_back(made).as_deref(), Some("b"), "a link is a name");
+    volume.write_file("c", b"x");
+    std::fs::hard_link(volume.backing("c"), volume.backing("d")).unwrap();
+    let known = volume.lookup("c").unwrap().id;
+    volume.fs.unlink(ROOT, c"c").unwrap();
+    assert_eq!(volume.lookup("d").unwrap().id, known);
+    assert_eq!(given_back(known).as_deref(), Some("d"), "so is what a lookup finds");
+}
+
+#[test]
 fn renames_obey_their_flags() {
     let volume = Volume::new();
     volume.write_file("a", b"a");
