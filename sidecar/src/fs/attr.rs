@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Stat, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::error::FsError;
-use super::inode::Inode;
+use super::inode::{Identity, Inode};
 use super::types::{Attr, SetAttr, SetTime, Time};
 use super::{EncryptedFs, OpenHow};
 
@@ -49,10 +49,21 @@ impl EncryptedFs {
         if (change.atime, change.mtime) != (SetTime::Keep, SetTime::Keep) {
             let times =
                 Timestamps { last_access: timespec(change.atime), last_modification: timespec(change.mtime) };
-            rustix::fs::utimensat(&fd, c"", &times, AtFlags::EMPTY_PATH)?;
+            let mut result = Ok(());
+            // Whoever rewraps the file's key restores its times.
+            inode.undisturbed(|| result = rustix::fs::utimensat(&fd, c"", &times, AtFlags::EMPTY_PATH));
+            result?;
         }
         let stat = rustix::fs::fstat(&fd)?;
         self.attr_of(&inode, &stat)
+    }
+
+    /// Runs `work` while nobody writes the object `(dev, ino)` or sets its times through this filesystem.
+    pub fn undisturbed(&self, (dev, ino): (u64, u64), work: &mut dyn FnMut()) {
+        match self.table.find(Identity { dev, ino }) {
+            Some(inode) => inode.undisturbed(work),
+            None => work(),
+        }
     }
 
     /// The attributes that belong to the stat of an inode.

@@ -134,9 +134,12 @@ impl EncryptedFs {
             // `fsync` uses must not have been told already.
             let file = reopen(&open.for_reading())?;
             // No write may come between the file's times that are saved and restored.
-            let _held = open.ranges.hold_from(0);
+            let undisturbed = |work: &mut dyn FnMut()| {
+                let _held = open.ranges.hold_from(0);
+                work();
+            };
             let current = |region: &HeaderRegion| region.current().map(|(_, slot)| slot.generation()).ok();
-            region_file::replace::<Preamble>(&file, Durability::Here, |now| {
+            region_file::replace::<Preamble>(&file, Durability::Here, &undisturbed, |now| {
                 (current(now) == current(seen)).then_some(slot)
             })
             .map_err(header_error)

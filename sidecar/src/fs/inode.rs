@@ -241,6 +241,18 @@ impl Inode {
         self.opens().clone()
     }
 
+    /// Runs `work` while nobody writes this file or opens it.
+    pub fn undisturbed(&self, work: impl FnOnce()) {
+        let open = self.opens();
+        let Some(file) = open.clone() else {
+            work();
+            return;
+        };
+        drop(open);
+        let _held = file.ranges.hold_from(0);
+        work();
+    }
+
     /// Gives a handle back; whether it was the last one, which takes the key along.
     pub fn release(&self) -> bool {
         let mut open = self.opens();

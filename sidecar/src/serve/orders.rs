@@ -119,6 +119,8 @@ async fn sweep(
         Sweep::alone(open, Arc::clone(&served.root_key), Handle::current(), target, pace, row.sweep.clone())?;
     drop(volume);
     sweep.storage_entries.clone_from(&config.storage_entries);
+    let written = Arc::clone(&served.fs);
+    sweep.undisturbed = Some(Box::new(move |file, work| written.undisturbed(file, work)));
     sweep.renames = Some(Box::new(move || fs.moves()));
     let result = tokio::task::spawn_blocking(move || sweep.run()).await;
     result.unwrap_or(Err(SweepError::Cancelled))?;

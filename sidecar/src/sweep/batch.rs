@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use envelope::{HeaderRegion, KeySlot, KmsContext, MarkerRegion, WrappedKey, Wrapping};
 
-use super::region_file::{Durability, RegionError, open_regular, read, replace};
+use super::region_file::{Durability, RegionError, alone, open_regular, read, replace};
 use super::report::Counts;
 use super::rewrapper::{Rewrapped, Rewrapper};
 use super::{Sweep, SweepError};
@@ -144,7 +144,12 @@ impl Batch {
         };
         self.sweep.pace.rewrap();
         let durability = if self.sweep.syncfs_is_durable { Durability::ByCaller } else { Durability::Here };
-        let written = replace::<envelope::Preamble>(file, durability, |now| successor(&region, now, keys))?;
+        let undisturbed = |work: &mut dyn FnMut()| match &self.sweep.undisturbed {
+            Some(undisturbed) => undisturbed(identity, work),
+            None => work(),
+        };
+        let successor = |now: &HeaderRegion| successor(&region, now, keys);
+        let written = replace::<envelope::Preamble>(file, durability, &undisturbed, successor)?;
         match written.as_ref().unwrap_or(&region).current().map(|(_, slot)| slot) {
             Ok(slot) if written.is_some() => {
                 self.rewrapped += 1;
@@ -308,7 +313,7 @@ impl Batch {
             let slot = now.current().ok()?.1.successor(keys, verified).ok()?;
             Some(slot.with_sweep_epoch(if settled { epoch + 1 } else { epoch }))
         };
-        let written = replace(file, Durability::Here, successor).map_err(SweepError::Marker)?;
+        let written = replace(file, Durability::Here, &alone, successor).map_err(SweepError::Marker)?;
         Ok(written.unwrap_or_else(|| region.clone()))
     }
 }

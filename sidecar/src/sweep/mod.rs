@@ -52,6 +52,9 @@ pub enum SweepError {
     Volume(#[from] VolumeError),
 }
 
+/// Runs its second argument while nobody writes the file whose device and inode are the first.
+pub type Undisturbed = Box<dyn Fn((u64, u64), &mut dyn FnMut()) + Send>;
+
 /// What a sweep needs.
 pub struct Sweep {
     /// The volume's root, opened before anything is written: its `syncfs` tells of every failed write.
@@ -73,6 +76,8 @@ pub struct Sweep {
     /// Counts the entries that got another name, as [`crate::fs::EncryptedFs::moves`] does; `None` where nobody else can
     /// (the lease is ours alone).
     pub renames: Option<Box<dyn Fn() -> u64 + Send>>,
+    /// Runs work on a file while nobody else writes it; `None` where nobody else can.
+    pub undisturbed: Option<Undisturbed>,
     /// Set to end the sweep.
     pub cancelled: Arc<AtomicBool>,
     /// Told how far the sweep is.
@@ -99,6 +104,7 @@ impl Sweep {
             target: target.to_owned(),
             pace,
             renames: None,
+            undisturbed: None,
             cancelled: Arc::default(),
             progress,
         })

@@ -1,14 +1,15 @@
 //! Header regions in files: reading one, and replacing its inactive slot.
 //!
 //! Invariant: a slot is written under the header lock, after a fresh look at the region, and only into the slot that is
-//! not current. Nothing but that slot changes; the file keeps its times.
+//! not current. Nothing but that slot changes; the file keeps its times, and a time that somebody else gives it meanwhile
+//! is not taken back.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-use envelope::{HeaderError, KeySlot, PAGE, Record, Region, SlotError};
+use envelope::{HeaderError, KeySlot, PAGE, Record, Region, SlotError, SlotWrite};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{Mode, OFlags, Timestamps, openat};
 use rustix::io::Errno;
@@ -96,11 +97,21 @@ pub enum Durability {
     Here,
 }
 
+/// Runs its argument while nobody else writes the file or sets its times. With the header lock held: whoever is waited
+/// for must not wait for that.
+pub type Undisturbed<'a> = &'a dyn Fn(&mut dyn FnMut());
+
+/// Where nobody else writes the file at all.
+pub fn alone(work: &mut dyn FnMut()) {
+    work();
+}
+
 /// Replaces the inactive slot by what `successor` makes of the current one. `successor` sees the region as it is under
 /// the lock, and says `None` if there is nothing to do any more.
 pub fn replace<R: Record>(
     file: &File,
     durability: Durability,
+    undisturbed: Undisturbed<'_>,
     successor: impl FnOnce(&Region<R>) -> Option<KeySlot>,
 ) -> Result<Option<Region<R>>, RegionError> {
     let Some(first) = read::<R>(file)? else { return Ok(None) };
@@ -108,12 +119,12 @@ pub fn replace<R: Record>(
     let Some(region) = read::<R>(file)? else { return Ok(None) };
     let Some(slot) = successor(&region) else { return Ok(None) };
     let write = region.replacement(&slot)?;
-    let before = rustix::fs::fstat(file).map_err(io::Error::from)?;
     if durability == Durability::Here {
         file.sync_data()?;
     }
-    file.write_all_at(&write.bytes, write.offset)?;
-    restore_times(file, &before)?;
+    let mut written = Ok(());
+    undisturbed(&mut || written = write_unnoticed(file, &write));
+    written?;
     if durability == Durability::Here {
         file.sync_data()?;
     }
@@ -122,6 +133,13 @@ pub fn replace<R: Record>(
         Some(found) if found.slots() == after.slots() => Ok(Some(after)),
         _ => Err(RegionError::NotAsWritten),
     }
+}
+
+/// Writes a slot; the file keeps its times.
+fn write_unnoticed(file: &File, write: &SlotWrite) -> io::Result<()> {
+    let before = rustix::fs::fstat(file)?;
+    file.write_all_at(&write.bytes, write.offset)?;
+    restore_times(file, &before)
 }
 
 /// A rewrap is no change of the file's contents.

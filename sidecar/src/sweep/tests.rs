@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -252,4 +253,34 @@ async fn a_symlink_out_of_the_volume_is_not_followed() {
     result.unwrap();
     assert_eq!(report.files_per_version, only(&target, 2));
     assert_eq!(version(&outside.path().join(&names[0])), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_a_file_gets_just_before_its_slot_is_written_is_not_taken_back() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let names = filled(&kms, dir.path(), 3, Wrapping::Direct).await;
+    let target = kms.rotate().await;
+    let volume = volume::open_without_key(&request(dir.path())).await.unwrap();
+    let paths: Vec<_> = names.iter().map(|name| dir.path().join(name)).collect();
+    let (files, last) = (paths.clone(), SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000));
+    let (result, _) = sweep(&volume, kms.rewrap_only(), &target, |sweep| {
+        sweep.undisturbed = Some(Box::new(move |(dev, ino), work| {
+            // The last moment at which somebody else could write.
+            let is_it = |path: &&std::path::PathBuf| {
+                let stat = std::fs::metadata(path).unwrap();
+                (stat.dev(), stat.ino()) == (dev, ino)
+            };
+            let path = files.iter().find(is_it).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(last).unwrap();
+            work();
+        }));
+    })
+    .await;
+    result.unwrap();
+    for path in paths {
+        assert_eq!(
+            (version(&path), std::fs::metadata(&path).unwrap().modified().unwrap()),
+            (target.clone(), last)
+        );
+    }
 }

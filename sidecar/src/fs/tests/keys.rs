@@ -246,6 +246,39 @@ fn whoever_asks_for_the_moves_waits_for_headers_whose_keys_were_taken_before() {
 }
 
 #[test]
+fn while_a_slot_is_written_nobody_writes_the_file_or_sets_its_times() {
+    use std::os::unix::fs::MetadataExt;
+    for open in [false, true] {
+        let volume = Volume::new();
+        let id = volume.write_file("f", b"x");
+        if open {
+            volume.open(id, true);
+        }
+        let stat = std::fs::metadata(volume.backing("f")).unwrap();
+        let (begin, began) = std::sync::mpsc::channel();
+        let (volume, changed) = (&volume, &AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                began.recv().unwrap();
+                if open {
+                    volume.fs.write_all(id, 0, b"y").unwrap();
+                } else {
+                    let late = SetTime::To(Time { seconds: 4_000_000_000, nanoseconds: 0 });
+                    volume.fs.setattr(id, &SetAttr { mtime: late, ..SetAttr::default() }).unwrap();
+                }
+                changed.store(true, Ordering::SeqCst);
+            });
+            volume.fs.undisturbed((stat.dev(), stat.ino()), &mut || {
+                begin.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+                assert!(!changed.load(Ordering::SeqCst), "open: {open}");
+            });
+        });
+        assert!(changed.load(Ordering::SeqCst));
+    }
+}
+
+#[test]
 fn a_last_close_drops_the_key() {
     let volume = Volume::new();
     let id = volume.write_file("f", &pattern(1, 100));
