@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, RenameFlags, Stat, linkat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, Stat, linkat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
@@ -65,7 +65,8 @@ impl EncryptedFs {
     /// Moves an open file to the orphans; `false` if it is not open, an orphan already, or keeps another name.
     fn orphan(&self, inode: &Arc<Inode>, stat: &Stat, dir: &OwnedFd, name: &CStr) -> Result<bool, FsError> {
         let Some((orphans, orphan)) = self.orphan_name(inode, stat) else { return Ok(false) };
-        self.moving(|| renameat_with(dir, name, orphans, &*orphan, RenameFlags::NOREPLACE))?;
+        // Its number is random, so that there is nothing to replace; and not all storage can be asked not to.
+        self.moving(|| renameat(dir, name, orphans, &*orphan))?;
         self.now_orphan(inode, &orphan);
         Ok(true)
     }

@@ -126,6 +126,18 @@ fn an_orphan_that_got_a_name_again_stays_the_file_that_it_was() {
     assert_eq!(volume.read_file("b").unwrap(), b"contents");
 }
 
+#[test]
+fn the_orphans_have_room_for_a_file_whose_number_is_taken() {
+    // Storage that knows no rename without replacement (NFS) must do too.
+    let volume = Volume::new();
+    let id = volume.write_file("a", b"contents");
+    volume.open(id, true);
+    let number = volume.fs.next_orphan.load(Ordering::Relaxed);
+    std::fs::write(volume.backing(".cofferdam/orphans").join(format!("{number:016x}")), "left over").unwrap();
+    volume.fs.unlink(ROOT, c"a").unwrap();
+    assert_eq!(volume.read_open(id).unwrap(), b"contents");
+}
+
 fn orphans(volume: &Volume) -> usize {
     std::fs::read_dir(volume.backing(".cofferdam/orphans")).unwrap().count()
 }
