@@ -311,7 +311,8 @@ impl Batch {
         let verified = slot.verified() && !changed;
         let successor = |now: &MarkerRegion| {
             let slot = now.current().ok()?.1.successor(keys, verified).ok()?;
-            Some(slot.with_sweep_epoch(if settled { epoch + 1 } else { epoch }))
+            // Nothing authenticates the number that was found: the last one there is stays.
+            Some(slot.with_sweep_epoch(if settled { epoch.saturating_add(1) } else { epoch }))
         };
         let written = replace(file, Durability::Here, &alone, successor).map_err(SweepError::Marker)?;
         Ok(written.unwrap_or_else(|| region.clone()))

@@ -256,6 +256,32 @@ async fn a_symlink_out_of_the_volume_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_marker_whose_epoch_is_the_last_number_there_is_does_not_stop_the_sweep() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    filled(&kms, dir.path(), 2, Wrapping::Direct).await;
+    let target = kms.rotate().await;
+    let volume = volume::open_without_key(&request(dir.path())).await.unwrap();
+    let marker = dir.path().join(names::DIR).join(names::MARKER);
+    let file = std::fs::File::options().read(true).write(true).open(marker).unwrap();
+    // Nothing authenticates the number: whoever writes to the volume can have written this one.
+    region_file::replace::<envelope::VolumeMarker>(
+        &file,
+        region_file::Durability::Here,
+        &region_file::alone,
+        |region| {
+            let (_, slot) = region.current().ok()?;
+            Some(slot.successor(slot.keys().to_vec(), slot.verified()).ok()?.with_sweep_epoch(u64::MAX))
+        },
+    )
+    .unwrap()
+    .unwrap();
+    let (result, report) = sweep(&volume, kms.rewrap_only(), &target, |_| {}).await;
+    result.unwrap();
+    assert!(report.complete);
+    assert_eq!(marker::read(volume.dir()).unwrap().sweep_epoch().unwrap(), u64::MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_time_that_a_file_gets_just_before_its_slot_is_written_is_not_taken_back() {
     let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
     let names = filled(&kms, dir.path(), 3, Wrapping::Direct).await;
