@@ -176,11 +176,12 @@ impl EncryptedFs {
         if self.options.strict || first >= last {
             return self.write_zeros(target, offset, end, scratch);
         }
-        self.write_zeros(target, offset, first * PAYLOAD_U64, scratch)?;
-        self.write_zeros(target, last * PAYLOAD_U64, end, scratch)?;
         let geometry = target.key.geometry;
-        let (start, end) = (geometry.block_offset(first), geometry.block_offset(last));
-        punch(target.file, start, end - start)
+        let start = geometry.block_offset(first);
+        // First, because not all storage can do it: what is refused has changed nothing.
+        punch(target.file, start, geometry.block_offset(last) - start)?;
+        self.write_zeros(target, offset, first * PAYLOAD_U64, scratch)?;
+        self.write_zeros(target, last * PAYLOAD_U64, end, scratch)
     }
 
     /// Seals zeros over `offset..end`.

@@ -37,6 +37,19 @@ fn punching_reads_as_zeros_frees_space_and_never_unseals_the_end() {
 }
 
 #[test]
+fn storage_that_cannot_punch_says_so_and_the_file_stays_as_it_was() {
+    let Some((_mount, volume)) = mounted_volume("ramfs", None) else { return };
+    let model = pattern(1, 5 * P as usize);
+    let id = volume.write_file("f", &model);
+    volume.open(id, true);
+    for mode in [PUNCH, ZERO] {
+        let result = volume.fs.fallocate(id, mode, (10, 4 * P), false, &mut Scratch::new());
+        assert_eq!(errno(result), libc::EOPNOTSUPP);
+        assert!(volume.read_open(id).unwrap() == model, "mode {mode}");
+    }
+}
+
+#[test]
 fn preallocation_keeps_the_size_or_grows_it_and_zeroing_does_both() {
     let volume = Volume::new();
     let mut scratch = Scratch::new();
