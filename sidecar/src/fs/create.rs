@@ -1,7 +1,7 @@
 //! Making objects.
 //!
 //! Invariant: an object gets its owner and mode before anybody else can see it through this filesystem, because the kernel
-//! holds the directory while it is made; one that cannot get them is removed again.
+//! holds the directory while it is made; one that cannot get them, or cannot be served, is removed again.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -43,7 +43,8 @@ impl EncryptedFs {
         let parent = self.new_name(parent, name)?;
         self.gate.check(false)?;
         self.keys.permit()?;
-        let made = self.make_file(&parent, name, mode, caller);
+        let dir = self.fd(&parent)?;
+        let made = self.make_file(&parent, &dir, name, mode, caller);
         if let Err(FsError::Backing(Errno::EXIST)) = made
             && !exclusive
         {
@@ -57,16 +58,23 @@ impl EncryptedFs {
             };
         }
         let file = made?;
-        let entry = self.known(&parent, name, open_path(self.fd(&parent)?, name)?)?;
+        let opened = self.open_new(&parent, &dir, name, file);
+        undo_on_error(opened, || unlinkat(&dir, name, AtFlags::empty()))
+    }
+
+    /// The entry of a file that was just made, open.
+    fn open_new(
+        &self,
+        parent: &Arc<Inode>,
+        dir: &OwnedFd,
+        name: &CStr,
+        file: File,
+    ) -> Result<Entry, FsError> {
+        let entry = self.known(parent, name, open_path(dir, name)?)?;
         let inode = self.inode(entry.id)?;
         inode.learn_size(0);
-        match open_made(&inode, file) {
-            Ok(()) => Ok(entry),
-            Err(error) => {
-                self.forget(entry.id, 1);
-                Err(error)
-            }
-        }
+        open_made(&inode, file).inspect_err(|_| self.forget(entry.id, 1))?;
+        Ok(entry)
     }
 
     /// Makes a directory.
@@ -75,13 +83,12 @@ impl EncryptedFs {
         let dir = self.fd(&parent)?;
         let mode = self.applied(&dir, mode)?;
         mkdirat(&dir, name, self.backing_mode(mode.bits(), 0o700))?;
-        let given = (|| {
+        let made = (|| {
             let fd = open_path(&dir, name)?;
             self.give(&parent, &fd, true, caller, mode)?;
-            Ok(fd)
+            self.known(&parent, name, fd)
         })();
-        let fd = undo_on_error(given, || unlinkat(&dir, name, AtFlags::REMOVEDIR))?;
-        self.known(&parent, name, fd)
+        undo_on_error(made, || unlinkat(&dir, name, AtFlags::REMOVEDIR))
     }
 
     /// Makes a regular file, a fifo or a socket (`mode` holds the type). Devices (`device` is their number) are refused,
@@ -95,17 +102,18 @@ impl EncryptedFs {
         caller: Caller,
     ) -> Result<Entry, FsError> {
         let parent = self.new_name(parent, name)?;
+        let dir = self.fd(&parent)?;
         let kind = FileType::from_raw_mode(mode.mode);
         match kind {
             FileType::RegularFile | FileType::Unknown => {
-                self.make_file(&parent, name, mode, caller)?;
-                return self.lookup_in(&parent, name);
+                self.make_file(&parent, &dir, name, mode, caller)?;
+                let entry = self.lookup_in(&parent, name);
+                return undo_on_error(entry, || unlinkat(&dir, name, AtFlags::empty()));
             }
             FileType::Fifo | FileType::Socket => {}
             FileType::CharacterDevice | FileType::BlockDevice if self.devices.load(Ordering::Relaxed) => {}
             _ => return Err(FsError::Refused(Errno::PERM)),
         }
-        let dir = self.fd(&parent)?;
         let permissions = self.applied(&dir, mode)?;
         mknodat(&dir, name, kind, Mode::from_raw_mode(permissions.bits()), device)?;
 
@@ -155,16 +163,16 @@ impl EncryptedFs {
     fn make_file(
         &self,
         parent: &Arc<Inode>,
+        dir: &OwnedFd,
         name: &CStr,
         mode: NewMode,
         caller: Caller,
     ) -> Result<File, FsError> {
-        let dir = self.fd(parent)?;
-        let mode = self.applied(&dir, mode)?;
+        let mode = self.applied(dir, mode)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&dir, name, flags, self.backing_mode(mode.bits(), 0o600))?;
+        let file = openat(dir, name, flags, self.backing_mode(mode.bits(), 0o600))?;
         let given = self.give(parent, &file, false, caller, mode).map(|()| file);
-        Ok(undo_on_error(given, || unlinkat(&dir, name, AtFlags::empty()))?.into())
+        Ok(undo_on_error(given, || unlinkat(dir, name, AtFlags::empty()))?.into())
     }
 
     /// The mode with the umask applied, unless the directory's default ACL takes its place.
@@ -190,17 +198,16 @@ impl EncryptedFs {
         caller: Caller,
         mode: Option<GivenMode>,
     ) -> Result<Entry, FsError> {
-        let given = (|| {
+        let made = (|| {
             let fd = open_path(dir, name)?;
             match mode {
                 _ if !self.native() => {}
                 Some(mode) => self.give(parent, &fd, false, caller, mode)?,
                 None => self.give_link(parent, &fd, caller)?,
             }
-            Ok(fd)
+            self.known(parent, name, fd)
         })();
-        let fd = undo_on_error(given, || unlinkat(dir, name, AtFlags::empty()))?;
-        self.known(parent, name, fd)
+        undo_on_error(made, || unlinkat(dir, name, AtFlags::empty()))
     }
 }
 

@@ -286,6 +286,30 @@ fn every_kind_of_object_but_a_device_can_be_made() {
 }
 
 #[test]
+fn what_was_made_and_cannot_be_served_is_removed_again() {
+    let mut volume = Volume::new();
+    let root = std::fs::File::open(volume.dir.path()).unwrap();
+    let mut fs =
+        EncryptedFs::new(root.as_fd(), volume.options.clone(), Arc::clone(&volume.keys) as _).unwrap();
+    // As if the directory were of another filesystem: what is made in it is none of the volume's.
+    let elsewhere = Identity { dev: u64::MAX, ino: 1 };
+    let anchor = openat(&root, ".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    fs.table = Table::new(anchor, elsewhere, 20);
+    volume.fs = Arc::new(fs);
+    let how = OpenHow { write: true, ..OpenHow::default() };
+    assert_eq!(errno(volume.fs.create(ROOT, c"f", mode(), me(), true, how)), libc::EXDEV);
+    assert_eq!(errno(volume.fs.mkdir(ROOT, c"d", mode(), me())), libc::EXDEV);
+    assert_eq!(errno(volume.fs.symlink(ROOT, c"l", c"x", me())), libc::EXDEV);
+    for (name, kind) in [(c"r", libc::S_IFREG), (c"p", libc::S_IFIFO)] {
+        let mode = NewMode { mode: kind | 0o600, umask: 0 };
+        assert_eq!(errno(volume.fs.mknod(ROOT, name, mode, 0, me())), libc::EXDEV);
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(volume.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".cofferdam"]);
+}
+
+#[test]
 fn every_way_to_another_name_counts_for_a_sweep_that_is_under_way() {
     let volume = Volume::new();
     let count = || volume.fs.counters().renamed.load(Ordering::Relaxed);
