@@ -31,6 +31,11 @@ struct Stream {
 }
 
 impl Streams {
+    /// Closes them all.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
     fn get(&self, handle: u64) -> Result<Arc<Stream>, FsError> {
         self.lock().get(&handle).cloned().ok_or(FsError::Refused(Errno::BADF))
     }

@@ -29,7 +29,7 @@ impl EncryptedFs {
 
     /// Asks the kernel to give inodes back that nobody uses, if it knows more than `most`. From a thread that serves nothing.
     pub fn give_back(&self, most: usize) {
-        let Some(cache) = self.cache.get() else { return };
+        let Some(cache) = self.connection.cache() else { return };
         let surplus = self.table.len().saturating_sub(most);
         if surplus == 0 {
             return;

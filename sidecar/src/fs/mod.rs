@@ -8,6 +8,7 @@
 
 mod attr;
 mod buffer;
+mod connection;
 mod content;
 mod create;
 mod directory;
@@ -38,7 +39,7 @@ mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use envelope::Ownership;
 use rustix::fs::{Mode, OFlags, openat};
@@ -56,6 +57,7 @@ pub use types::{
     Attr, Caller, DirEntry, Entry, OpenHow, Options, ROOT, SetAttr, SetTime, StorageSize, Time, WriteHow,
 };
 
+use connection::Connection;
 use directory::Streams;
 use gate::Gate;
 use inode::{Identity, Inode};
@@ -125,8 +127,9 @@ pub struct EncryptedFs {
     orphans: Option<OwnedFd>,
     next_orphan: AtomicU64,
     next_handle: AtomicU64,
-    cache: OnceLock<Arc<dyn KernelCache>>,
-    waiting: OnceLock<Arc<dyn Waiting>>,
+    connection: Connection,
+    /// Another one has the volume: nothing is written, and no data served, ever again. Held while the gate is opened.
+    fenced: RwLock<bool>,
     challenge: OnceLock<Challenge>,
     /// Device nodes may be made.
     devices: AtomicBool,
@@ -156,8 +159,8 @@ impl EncryptedFs {
             orphans,
             next_orphan: AtomicU64::new(first_orphan_number()),
             next_handle: AtomicU64::new(1),
-            cache: OnceLock::new(),
-            waiting: OnceLock::new(),
+            connection: Connection::default(),
+            fenced: RwLock::new(false),
             challenge: OnceLock::new(),
             devices: AtomicBool::new(false),
             counters: Counters::default(),
@@ -198,16 +201,6 @@ impl EncryptedFs {
         self.table.len()
     }
 
-    /// How the kernel is told to forget pages. Once.
-    pub fn set_kernel_cache(&self, cache: Arc<dyn KernelCache>) {
-        let _ = self.cache.set(cache);
-    }
-
-    /// Who is told when a thread waits. Once.
-    pub fn set_waiting(&self, waiting: Arc<dyn Waiting>) {
-        let _ = self.waiting.set(waiting);
-    }
-
     /// How the gate's challenge is answered. Once.
     pub fn set_challenge(&self, challenge: Challenge) {
         let _ = self.challenge.set(challenge);
@@ -223,9 +216,14 @@ impl EncryptedFs {
         self.options.ownership == Ownership::Native
     }
 
-    /// Fails on a read-only volume.
+    /// Fails on a read-only volume, and on one that another one has.
     fn check_writable(&self) -> Result<(), FsError> {
-        if self.options.read_only { Err(FsError::Refused(Errno::ROFS)) } else { Ok(()) }
+        let writable = !self.options.read_only && !self.is_fenced();
+        if writable { Ok(()) } else { Err(FsError::Refused(Errno::ROFS)) }
+    }
+
+    fn is_fenced(&self) -> bool {
+        *self.fenced.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inode(&self, id: u64) -> Result<Arc<Inode>, FsError> {
@@ -239,17 +237,17 @@ impl EncryptedFs {
 
     /// Runs `wait`, which may take long, with somebody else in this thread's place.
     fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        let Some(waiting) = self.waiting.get() else { return wait() };
+        let Some(waiting) = self.connection.waiting() else { return wait() };
         waiting.begins();
-        let _ends = Ends(waiting.as_ref());
+        let _ends = Ends(waiting);
         wait()
     }
 }
 
 /// A wait that ends, however that comes about.
-struct Ends<'a>(&'a dyn Waiting);
+struct Ends(Arc<dyn Waiting>);
 
-impl Drop for Ends<'_> {
+impl Drop for Ends {
     fn drop(&mut self) {
         self.0.ends();
     }

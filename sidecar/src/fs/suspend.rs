@@ -6,9 +6,9 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::EncryptedFs;
@@ -81,9 +81,18 @@ impl EncryptedFs {
         }
     }
 
-    /// Serves again. Each file's key is fetched anew when it is next used.
+    /// Suspends for good, because another one has the volume: from now on no metadata is written either, and
+    /// [`Self::resume`] does nothing.
+    pub fn fence(self: &Arc<Self>) -> Suspended {
+        *self.fenced.write().unwrap_or_else(PoisonError::into_inner) = true;
+        self.suspend()
+    }
+
+    /// Serves again, unless it was fenced. Each file's key is fetched anew when it is next used.
     pub fn resume(&self) {
-        if self.gate.is_closing() {
+        // Held until the gate is open, so that a fence comes before or after, never in between.
+        let fenced = self.fenced.read().unwrap_or_else(PoisonError::into_inner);
+        if !*fenced && self.gate.is_closing() {
             self.gate.open();
             tracing::info!("data is served");
         }
@@ -101,7 +110,7 @@ impl EncryptedFs {
 
     /// Tells the kernel that attributes changed in a way that it does not expect, before the request is answered.
     pub(super) fn attributes_changed(&self, inode: &Inode) {
-        let Some(cache) = self.cache.get() else { return };
+        let Some(cache) = self.connection.cache() else { return };
         let id = inode.id;
         // From a thread that serves nothing.
         std::thread::scope(|scope| {
@@ -121,7 +130,7 @@ impl EncryptedFs {
 
     /// Tells the kernel, from a thread of its own, and waits for at most `patience`.
     fn forget_pages(&self, ids: Arc<[u64]>, patience: Duration) -> bool {
-        let Some(cache) = self.cache.get().map(Arc::clone) else { return true };
+        let Some(cache) = self.connection.cache() else { return true };
         let (done, finished) = channel();
         let work = move || {
             let mut all = true;

@@ -117,6 +117,15 @@ impl Table {
         }
     }
 
+    /// Forgets all but the root, as if the kernel had given each of them back; what was known.
+    pub fn reset(&self) -> Vec<Arc<Inode>> {
+        let mut maps = self.write();
+        maps.by_object.retain(|_, id| *id == ROOT);
+        maps.lingering.clear();
+        let gone: Vec<_> = maps.by_id.extract_if(|id, _| *id != ROOT).map(|(_, known)| known.inode).collect();
+        gone
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.read().by_id.len()

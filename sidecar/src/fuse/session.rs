@@ -72,7 +72,7 @@ impl Session {
 
     fn begin(device: OwnedFd, fs: Arc<EncryptedFs>, agreed: Option<Negotiated>) -> io::Result<Self> {
         let device = Arc::new(device);
-        fs.set_kernel_cache(Arc::new(Notifier { device: Arc::downgrade(&device) }));
+        let notifier = Notifier { device: Arc::downgrade(&device) };
         let shared = Arc::new(Shared {
             device,
             fs,
@@ -84,7 +84,7 @@ impl Session {
         if let Some(agreed) = agreed {
             shared.has_started(agreed);
         }
-        shared.fs.set_waiting(Arc::new(Spawner { shared: Arc::downgrade(&shared) }));
+        shared.fs.connected(Arc::new(notifier), Arc::new(Spawner { shared: Arc::downgrade(&shared) }));
         shared.pool.enter();
         spawn(&shared)?;
         let keeper = Arc::downgrade(&shared);
@@ -277,7 +277,8 @@ impl KernelCache for Notifier {
 
 impl Notifier {
     fn notify(&self, code: NotifyOpcode, body: &[u8], name: &[u8]) -> io::Result<()> {
-        let Some(device) = self.device.upgrade() else { return Ok(()) };
+        // Nobody can say any more what a kernel without a connection remembers.
+        let Some(device) = self.device.upgrade() else { return Err(Errno::NOTCONN.into()) };
         let len = size_of::<OutHeader>() + body.len() + name.len();
         let header = OutHeader { len: len as u32, error: code as i32, unique: 0 };
         let parts = [IoSlice::new(header.as_slice()), IoSlice::new(body), IoSlice::new(name)];
