@@ -1,7 +1,8 @@
 //! May keys be used? The state machine between what the KMS says and what the volume does.
 //!
 //! Invariant: only a real unwrap makes keys usable, and for no longer than TTL and grace; a refusal ends that at once; the
-//! absence of an answer never does before its time, and is never called a refusal.
+//! absence of an answer never does before its time, and is never called a refusal. The grace is for outages alone: an
+//! answer that helps nobody (a rejected credential) has none.
 
 use std::time::Duration;
 
@@ -43,13 +44,15 @@ pub struct Machine {
     grace: Duration,
     /// When the KMS was asked for the last unwrap that succeeded.
     proved: Option<Instant>,
+    /// Something else than an outage came in the way since then.
+    answered: bool,
     access: Access,
 }
 
 impl Machine {
     /// Keys live for `ttl` after a proof, and `grace` longer while there is no answer.
     pub fn new(ttl: Duration, grace: Duration) -> Self {
-        Self { ttl, grace, proved: None, access: Access::Starting }
+        Self { ttl, grace, proved: None, answered: false, access: Access::Starting }
     }
 
     /// What holds now.
@@ -60,6 +63,7 @@ impl Machine {
     /// The KMS unwrapped a key; it was asked at `asked`.
     pub fn proved(&mut self, asked: Instant) {
         self.proved = self.proved.max(Some(asked));
+        self.answered = false;
         self.access = Access::Serving;
     }
 
@@ -69,8 +73,9 @@ impl Machine {
         self.access = Access::Suspended(why);
     }
 
-    /// The KMS gave no answer, for `why`.
-    pub fn unanswered(&mut self, now: Instant, why: Why) {
+    /// Nothing was heard of the key itself, for `why`; `outage`: because the KMS gave no usable answer.
+    pub fn unanswered(&mut self, now: Instant, why: Why, outage: bool) {
+        self.answered |= !outage;
         let over = self.ends().is_none_or(|end| now >= end);
         match self.access {
             Access::Serving if !over => {}
@@ -85,7 +90,8 @@ impl Machine {
 
     /// When keys must go without another proof; `None` where they may not be used anyway.
     pub fn ends(&self) -> Option<Instant> {
-        self.proved.map(|proved| proved + self.ttl + self.grace)
+        let grace = if self.answered { Duration::ZERO } else { self.grace };
+        self.proved.map(|proved| proved + self.ttl + grace)
     }
 
     /// Whether a real unwrap is due, given that the next chance comes `next` after `now`.
@@ -117,10 +123,23 @@ mod tests {
     #[test]
     fn an_outage_takes_keys_away_only_after_ttl_and_grace() {
         let (mut machine, start) = serving();
-        machine.unanswered(start + TTL + GRACE - Duration::from_secs(1), why("KmsUnreachable"));
+        machine.unanswered(start + TTL + GRACE - Duration::from_secs(1), why("KmsUnreachable"), true);
         assert!(machine.access().serves());
-        machine.unanswered(start + TTL + GRACE, why("KmsUnreachable"));
+        machine.unanswered(start + TTL + GRACE, why("KmsUnreachable"), true);
         assert_eq!(machine.access(), &Access::Unreachable(why("KmsUnreachable")));
+    }
+
+    #[test]
+    fn a_rejected_credential_has_no_grace_and_an_outage_after_it_brings_none_back() {
+        let (mut machine, start) = serving();
+        machine.unanswered(start, why("CredentialRejected"), false);
+        assert_eq!(machine.ends(), Some(start + TTL));
+        machine.unanswered(start + TTL - Duration::from_secs(1), why("KmsTimeout"), true);
+        assert!(machine.access().serves());
+        machine.unanswered(start + TTL, why("KmsTimeout"), true);
+        assert_eq!(machine.access(), &Access::Unreachable(why("KmsTimeout")));
+        machine.proved(start + TTL);
+        assert_eq!(machine.ends(), Some(start + TTL + TTL + GRACE));
     }
 
     #[test]
@@ -135,7 +154,7 @@ mod tests {
     fn an_outage_after_a_refusal_does_not_lift_it() {
         let (mut machine, start) = serving();
         machine.refused(why("KeyDisabled"));
-        machine.unanswered(start, why("KmsTimeout"));
+        machine.unanswered(start, why("KmsTimeout"), true);
         assert_eq!(machine.access(), &Access::Suspended(why("KeyDisabled")));
         machine.proved(start + TTL);
         assert!(machine.access().serves());
@@ -156,7 +175,7 @@ mod tests {
     fn before_the_first_proof_no_key_is_used() {
         let mut machine = Machine::new(TTL, GRACE);
         assert!(!machine.access().serves() && machine.needs_proof(Instant::now(), Duration::ZERO));
-        machine.unanswered(Instant::now(), why("KmsTimeout"));
+        machine.unanswered(Instant::now(), why("KmsTimeout"), true);
         assert_eq!(machine.access(), &Access::Unreachable(why("KmsTimeout")));
     }
 }

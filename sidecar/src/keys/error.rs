@@ -41,6 +41,9 @@ pub enum KeyError {
     /// Keys are withheld: the root key is refused.
     #[error("use the root key: {0}")]
     Suspended(&'static str),
+    /// No keys are made any more: another process has the volume.
+    #[error("make a key: another process has the volume")]
+    Ended,
     /// Keys are withheld: the KMS gave no answer for longer than keys may live.
     #[error("reach the kms in time: {0}")]
     Unreachable(&'static str),
@@ -58,8 +61,12 @@ impl KeyError {
             Self::Unreachable(_) => true,
             // A denial that is not confirmed, a rejected credential: no answer about the key itself.
             Self::Kms(error) => {
-                use kms::ErrorKind::{CiphertextInvalid, Invalid, Unsupported};
-                !error.is_refusal() && !matches!(error.kind, CiphertextInvalid | Invalid | Unsupported)
+                use kms::ErrorKind::{CredentialRejected, CredentialUnreadable, Denied};
+                let unheard = matches!(
+                    error.kind,
+                    CredentialRejected | CredentialUnreadable | Denied { confirmed: false }
+                );
+                error.is_outage() || unheard
             }
             _ => false,
         }
@@ -77,6 +84,7 @@ impl KeyError {
             Self::Group(_) => "GroupRecordDamaged",
             Self::Random(_) => "NoRandomNumbers",
             Self::Io(_) => "VolumeIo",
+            Self::Ended => contract::check_in::reasons::VOLUME_IN_USE,
         }
     }
 }
@@ -84,5 +92,21 @@ impl KeyError {
 impl From<std::io::Error> for KeyError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kms::{ErrorKind, KmsError, Op, Outage};
+
+    #[test]
+    fn asking_again_helps_after_an_outage_or_with_another_credential_and_never_against_an_answer() {
+        let outage = |kind| KeyError::Kms(KmsError::new(kind, "keyProtect", Op::Wrap)).is_outage();
+        assert!(outage(ErrorKind::Unavailable { why: Outage::Timeout, retry_after: None }));
+        assert!(outage(ErrorKind::Denied { confirmed: false }));
+        assert!(outage(ErrorKind::CredentialRejected) && outage(ErrorKind::CredentialUnreadable));
+        assert!(!outage(ErrorKind::Denied { confirmed: true }));
+        assert!(!outage(ErrorKind::KeyExpired) && !outage(ErrorKind::Config(String::new())));
     }
 }

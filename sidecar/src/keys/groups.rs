@@ -7,24 +7,19 @@
 //! deleting its record; files of a closed group stand alone and need nothing from it.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use envelope::{
-    Dek, FileId, GROUP_RECORD_LEN, GroupId, GroupKey, GroupRecord, GroupRecordError, KmsContext, VolumeId,
-    WrappedKey, Wrapping, unwrap_dek, wrap_dek,
+    Dek, FileId, GroupId, GroupKey, GroupRecord, KmsContext, VolumeId, WrappedKey, Wrapping, unwrap_dek,
+    wrap_dek,
 };
 use kms::CallCtx;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
-use rustix::io::Errno;
 
 use super::error::KeyError;
+use super::group_records::GroupRecords;
 use super::root::RootKey;
-use crate::volume::entries;
 
 /// DEKs that one group key wraps at most.
 pub const MOST_FILES: u64 = 65_536;
@@ -59,8 +54,7 @@ pub fn is_retired(key: &WrappedKey, current: Option<&str>) -> bool {
 
 /// The open groups of a volume.
 pub struct Groups {
-    /// `.cofferdam/groups`.
-    dir: OwnedFd,
+    records: GroupRecords,
     volume: VolumeId,
     root: Arc<RootKey>,
     open: Mutex<VecDeque<OpenGroup>>,
@@ -71,7 +65,13 @@ pub struct Groups {
 impl Groups {
     /// The groups of `volume`, whose records lie in `dir`.
     pub fn new(dir: OwnedFd, volume: VolumeId, root: Arc<RootKey>) -> Self {
-        Self { dir, volume, root, open: Mutex::default(), making: tokio::sync::Mutex::default() }
+        Self {
+            records: GroupRecords::new(dir),
+            volume,
+            root,
+            open: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Wraps the DEK of a new file; `None` where no group is ready.
@@ -85,7 +85,7 @@ impl Groups {
         // The one in use makes way only if another one is there: better an old group than none.
         while open.len() > 1 && open.front().is_some_and(|group| group.is_closed(current)) {
             let closed = open.pop_front().expect("there are two");
-            self.remove(closed.record.group);
+            self.records.remove(closed.record.group);
         }
         let Some(group) = open.front_mut().filter(|group| group.used < MOST_FILES) else {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Groups {
         if group.used >= group.record.count {
             let mut record = group.record.clone();
             record.count = (group.used + STEP).min(MOST_FILES);
-            self.write(&record)?;
+            self.records.write(&record)?;
             group.record = record;
         }
         group.used += 1;
@@ -144,14 +144,14 @@ impl Groups {
     pub async fn close_others(&self, current: &str) -> Result<(), KeyError> {
         self.prepare(Some(current)).await?;
         let _making = self.making.lock().await;
-        let mut open = self.open();
-        let (keep, closed): (VecDeque<_>, VecDeque<_>) =
-            open.drain(..).partition(|group| !is_retired(&group.record.key, Some(current)));
-        *open = keep;
-        for group in &closed {
-            self.remove(group.record.group);
-        }
-        Ok(())
+        let closed = {
+            let mut open = self.open();
+            let (keep, closed): (VecDeque<_>, VecDeque<_>) =
+                open.drain(..).partition(|group| !is_retired(&group.record.key, Some(current)));
+            *open = keep;
+            closed.iter().map(|group| group.record.group).collect()
+        };
+        self.remove(closed).await
     }
 
     /// Drops every group key; the records stay.
@@ -164,18 +164,18 @@ impl Groups {
         let context = KmsContext::group_key(self.volume, group);
         let wrapped = self.root.wrap(key.expose(), &context, &CallCtx::new()).await?;
         let record = GroupRecord::create(&key, group, self.volume, now(), wrapped);
-        self.write(&record)?;
-        rustix::fs::fsync(&self.dir).map_err(io::Error::from)?;
+        let added = record.clone();
+        self.records.in_background(move |records| records.add(&added)).await?;
         tracing::debug!(%group, version = %record.key.version, "opened a group");
         Ok(OpenGroup { record, key, used: 0 })
     }
 
     /// Goes on with groups of an earlier process; removes records that are of no more use.
     async fn resume(&self, current: Option<&str>) -> Result<(), KeyError> {
-        for record in self.records()? {
+        for record in self.records.in_background(GroupRecords::list).await? {
             let spent = is_closed(&record, record.count, now(), current) || !self.root.wrapped(&record.key);
             if spent || record.origin != self.volume || self.open().len() >= READY {
-                self.remove(record.group);
+                self.remove(vec![record.group]).await?;
                 continue;
             }
             let context = record.context();
@@ -186,7 +186,7 @@ impl Groups {
                 }
                 // Wrapped by a version that is retired: no more files for it.
                 Ok(_) => {
-                    self.remove(record.group);
+                    self.remove(vec![record.group]).await?;
                     continue;
                 }
                 Err(error) => Err(error),
@@ -200,57 +200,19 @@ impl Groups {
                 Err(error) if error.is_outage() || error.is_refusal() => return Err(error),
                 Err(error) => {
                     tracing::warn!(group = %record.group, reason = error.reason(), "a group record is of no use; files are not concerned");
-                    self.remove(record.group);
+                    self.remove(vec![record.group]).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Records of open groups. One that is damaged is removed: no file depends on it.
-    fn records(&self) -> Result<Vec<GroupRecord>, KeyError> {
-        let mut records = Vec::new();
-        for entry in entries(&self.dir)? {
-            let (name, _) = entry?;
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file: File = match openat(&self.dir, name.as_c_str(), flags, Mode::empty()) {
-                Ok(file) => file.into(),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot open a group record; files are not concerned");
-                    continue;
-                }
-            };
-            match read_record(&file)? {
-                Ok(record) if record.group.to_string().as_bytes() == name.to_bytes() => records.push(record),
-                // Of a later version of this program.
-                Err(GroupRecordError::UnsupportedVersion(_)) => {}
-                Ok(_) | Err(_) => {
-                    tracing::warn!("removed a damaged group record; files are not concerned");
-                    let _ = unlinkat(&self.dir, name.as_c_str(), AtFlags::empty());
-                }
-            }
-        }
-        // The one in use before the one that stood ready.
-        records.sort_by_key(|record| (record.created, std::cmp::Reverse(record.count)));
-        Ok(records)
-    }
-
-    /// One page, one write: old or new after a crash.
-    fn write(&self, record: &GroupRecord) -> Result<(), KeyError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let name = record.group.to_string();
-        let file: File =
-            openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?.into();
-        file.write_all_at(&record.encode()?, 0)?;
-        file.sync_data()?;
-        Ok(())
-    }
-
-    fn remove(&self, group: GroupId) {
-        match unlinkat(self.dir.as_fd(), group.to_string(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => tracing::warn!(%error, "cannot remove the record of a closed group"),
-        }
+    async fn remove(&self, groups: Vec<GroupId>) -> Result<(), KeyError> {
+        let work = move |records: &GroupRecords| {
+            groups.iter().for_each(|group| records.remove(*group));
+            Ok(())
+        };
+        self.records.in_background(work).await
     }
 
     fn open(&self) -> MutexGuard<'_, VecDeque<OpenGroup>> {
@@ -261,16 +223,6 @@ impl Groups {
 impl OpenGroup {
     fn is_closed(&self, current: Option<&str>) -> bool {
         is_closed(&self.record, self.used, now(), current)
-    }
-}
-
-/// Reads a record's page; the outer error is about the file, the inner one about its contents.
-pub fn read_record(file: &File) -> io::Result<Result<GroupRecord, GroupRecordError>> {
-    let mut page = vec![0; GROUP_RECORD_LEN];
-    match file.read_exact_at(&mut page, 0) {
-        Ok(()) => Ok(GroupRecord::parse(&page)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err(GroupRecordError::NotOurs)),
-        Err(error) => Err(error),
     }
 }
 

@@ -5,6 +5,7 @@
 mod access;
 mod direct;
 mod error;
+mod group_records;
 mod groups;
 mod root;
 mod seam;
@@ -14,7 +15,8 @@ mod watch;
 pub use access::{Access, Machine, Why};
 pub use direct::NewKey;
 pub use error::KeyError;
-pub use groups::{is_retired, read_record};
+pub use group_records::read_record;
+pub use groups::is_retired;
 pub use root::{RootKey, Unwrapped};
 pub use seam::BlockingKeys;
 pub use volume_keys::{KeySetup, OpenedKey, VolumeKeys};

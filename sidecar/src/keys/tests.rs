@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use contract::config::Wrapping;
+use devkms::{Fault, FaultKind};
 
 use super::*;
 use crate::profile::Lifetimes;
@@ -257,4 +258,142 @@ async fn a_bad_current_slot_falls_back_to_the_other_one_without_writing_over_it(
     let found = opened.keys.open(&region).await.unwrap();
     assert!(found.upgrade.is_none());
     assert!(found.dek.same_as(&opened.keys.open(&one).await.unwrap().dek));
+}
+
+/// A watch of its own over an open volume, with calls as long as real ones.
+async fn watch(kms: &TestKms, opened: &Opened, lifetimes: Lifetimes) -> std::sync::Arc<KeyWatch> {
+    let watch = std::sync::Arc::new(KeyWatch::new(kms.patient(), lifetimes));
+    watch.set_marker(opened.volume.region.clone());
+    watch.look_once().await;
+    assert!(watch.seen().access.serves());
+    watch
+}
+
+/// Runs the watch until it says that keys may not be used; how long that took.
+async fn until_withheld(watch: &std::sync::Arc<KeyWatch>) -> Duration {
+    let (start, looking) = (std::time::Instant::now(), std::sync::Arc::clone(watch));
+    let looking = tokio::spawn(async move { looking.run().await });
+    let mut seen = watch.subscribe();
+    let withheld = seen.wait_for(|seen| !seen.access.serves());
+    tokio::time::timeout(Duration::from_secs(30), withheld).await.unwrap().unwrap();
+    looking.abort();
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_end_with_their_ttl_although_a_look_still_waits_for_the_kms() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    let watch = watch(&kms, &opened, Lifetimes { ttl: Duration::from_secs(2), ..LIFETIMES }).await;
+    kms.server.add_fault(Fault::new(&[], FaultKind::Hang));
+    let took = until_withheld(&watch).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    kms.recover();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_credential_has_no_grace() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    let lifetimes = Lifetimes { ttl: Duration::from_secs(2), grace: Duration::from_secs(600), ..LIFETIMES };
+    let watch = watch(&kms, &opened, lifetimes).await;
+    let kind = FaultKind::Reply {
+        status: 400,
+        headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
+        body: r#"{"errorCode":"BXNIM0415E"}"#.into(),
+    };
+    kms.server.add_fault(Fault::new(&["token"], kind));
+    kms.server.revoke_tokens(None);
+    until_withheld(&watch).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_shorter_than_the_poll_never_ends_while_the_kms_is_well() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    let lifetimes =
+        Lifetimes { ttl: Duration::from_secs(4), poll: Duration::from_secs(30), grace: Duration::ZERO };
+    let watch = watch(&kms, &opened, lifetimes).await;
+    kms.server.add_fault(Fault::new(&[], FaultKind::Delay { millis: 200 }));
+    let looking = std::sync::Arc::clone(&watch);
+    let looking = tokio::spawn(async move { looking.run().await });
+    for _ in 0..1000 {
+        watch.check().unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    looking.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_at_one_version_forgets_none_of_the_others() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let lifetimes = Lifetimes { ttl: Duration::from_secs(10), ..LIFETIMES };
+    let opened = open_with(&kms, dir.path(), Wrapping::Direct, lifetimes).await;
+    for name in ["one", "two", "three"] {
+        let current = kms.rotate().await;
+        opened.watch.look_once().await;
+        opened.keys.close_others(&current).await.unwrap();
+        opened.write(name, b"1").await;
+        opened.keys.open(&opened.header(name)).await.unwrap();
+    }
+    // The marker's unwrap is under way already when the outage begins.
+    kms.server.add_fault(Fault::new(&["unwrap"], FaultKind::Delay { millis: 500 }).times(1));
+    let looking = std::sync::Arc::clone(&opened.watch);
+    let looking = tokio::spawn(async move { looking.look_once().await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    kms.fail();
+    looking.await.unwrap();
+    assert!(opened.watch.seen().access.serves() && opened.watch.seen().trouble.is_some());
+    kms.recover();
+    kms.server.reset_tallies();
+    opened.watch.look_once().await;
+    assert_eq!(kms.server.tally("unwrap").requests, 1 + 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_from_before_a_refusal_does_not_lift_it() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let lifetimes = Lifetimes { ttl: Duration::from_secs(10), ..LIFETIMES };
+    let opened = open_with(&kms, dir.path(), Wrapping::Grouped, lifetimes).await;
+    kms.server.add_fault(Fault::new(&["unwrap"], FaultKind::Delay { millis: 500 }).times(1));
+    let looking = std::sync::Arc::clone(&opened.watch);
+    let early = tokio::spawn(async move { looking.look_once().await });
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    kms.set_enabled(false).await;
+    opened.watch.look_once().await;
+    early.await.unwrap();
+    assert!(!opened.watch.seen().access.serves(), "{:?}", opened.watch.seen());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_came_after_keys_were_withheld_does_not_stand_ready() {
+    for wrapping in [Wrapping::Grouped, Wrapping::Direct] {
+        let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+        let lifetimes = Lifetimes { ttl: Duration::from_secs(1), ..LIFETIMES };
+        let opened = open_with(&kms, dir.path(), wrapping, lifetimes).await;
+        kms.server.add_fault(Fault::new(&["wrap"], FaultKind::Delay { millis: 600 }));
+        opened.watch.look_once().await;
+        assert!(opened.keys.create().await.unwrap_err().is_outage(), "the ttl ends before two wraps do");
+        kms.recover();
+        opened.watch.look_once().await;
+        assert!(opened.keys.create_now().unwrap().is_none(), "{wrapping:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn storage_that_hangs_under_the_group_records_holds_up_nothing_else() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
+    // A pipe that nobody writes to: whoever opens it waits.
+    let pipe = dir.path().join(names::DIR).join(names::GROUPS).join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let keys = std::sync::Arc::clone(&opened.keys);
+    let making = tokio::spawn(async move { keys.create().await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let other = tokio::time::timeout(Duration::from_secs(2), tokio::spawn(async {})).await;
+    let hung = !making.is_finished();
+    drop(std::fs::File::options().write(true).open(&pipe).unwrap());
+    // A pipe is no record: this try may fail.
+    let _ = making.await.unwrap();
+    assert!(hung && other.is_ok());
 }

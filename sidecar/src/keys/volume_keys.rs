@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use contract::config::Wrapping;
@@ -66,6 +66,8 @@ pub struct VolumeKeys {
     source: Source,
     refill: Notify,
     lazy_rewraps: AtomicU64,
+    /// No more keys are made: the volume is another one's.
+    ended: AtomicBool,
 }
 
 impl VolumeKeys {
@@ -78,7 +80,8 @@ impl VolumeKeys {
         };
         let origins = accepted.into_iter().chain([volume]).collect();
         let (refill, lazy_rewraps) = (Notify::new(), AtomicU64::new(0));
-        Self { root, watch, origins, volume, source, refill, lazy_rewraps }
+        let ended = AtomicBool::new(false);
+        Self { root, watch, origins, volume, source, refill, lazy_rewraps, ended }
     }
 
     /// The volume that new files belong to.
@@ -98,20 +101,35 @@ impl VolumeKeys {
 
     /// A key for a new file, if one stands ready.
     pub fn create_now(&self) -> Result<Option<NewKey>, KeyError> {
-        self.watch.check()?;
+        self.check()?;
         self.take(self.watch.current().as_deref())
     }
 
     /// A key for a new file. Waits for the KMS only where the pool is empty.
     pub async fn create(&self) -> Result<NewKey, KeyError> {
-        self.watch.check()?;
+        self.check()?;
         let current = self.watch.current();
         if let Some(key) = self.take(current.as_deref())? {
             return Ok(key);
         }
         self.prepare(current.as_deref()).await?;
-        self.watch.check()?;
+        self.check()?;
         self.take(current.as_deref())?.ok_or(KeyError::Unreachable("NoGroupReady"))
+    }
+
+    /// Fails unless keys may be used and made now.
+    fn check(&self) -> Result<(), KeyError> {
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(KeyError::Ended);
+        }
+        self.watch.check()
+    }
+
+    /// Makes no more keys, writes no more group records, and drops what stands ready: the volume is another one's.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.forget();
+        self.refill.notify_one();
     }
 
     fn take(&self, current: Option<&str>) -> Result<Option<NewKey>, KeyError> {
@@ -136,25 +154,37 @@ impl VolumeKeys {
     }
 
     async fn prepare(&self, current: Option<&str>) -> Result<(), KeyError> {
+        self.check()?;
         let result = match &self.source {
             Source::Grouped(groups) => groups.prepare(current).await,
             Source::Direct(pool) => pool.prepare(current).await,
         };
+        self.forget_unless_permitted();
         result.inspect_err(|error| self.watch.met(error))
+    }
+
+    /// What was asked for before keys were withheld, and came after they had been dropped, is dropped too.
+    fn forget_unless_permitted(&self) {
+        if self.check().is_err() {
+            self.forget();
+        }
     }
 
     /// From when this returns, no new file is wrapped by another version than `current`.
     pub async fn close_others(&self, current: &str) -> Result<(), KeyError> {
-        match &self.source {
+        self.check()?;
+        let result = match &self.source {
             Source::Grouped(groups) => groups.close_others(current).await,
             Source::Direct(pool) => pool.close_others(current).await,
-        }
+        };
+        self.forget_unless_permitted();
+        result
     }
 
-    /// Keeps the pool filled, for ever; drops it whenever keys may not be used.
+    /// Keeps the pool filled, until [`VolumeKeys::end`]; drops it whenever keys may not be used.
     pub async fn run(&self) {
         let mut seen = self.watch.subscribe();
-        loop {
+        while !self.ended.load(Ordering::SeqCst) {
             let (serves, current) = {
                 let seen = seen.borrow_and_update();
                 (seen.access.serves(), seen.current.clone())

@@ -1,8 +1,10 @@
 //! Watches the root key: asks the KMS for its state and, within the TTL, for a real unwrap of the volume's marker.
 //!
-//! Invariant: everybody who uses keys asks [`KeyWatch::check`] first; what it says changes only here.
+//! Invariant: everybody who uses keys asks [`KeyWatch::check`] first; what it says changes only here. When keys may live no
+//! longer this is told at once, whatever a look that is under way still waits for.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -49,10 +51,14 @@ pub struct KeyWatch {
     marker: Mutex<Option<MarkerRegion>>,
     /// One wrapped key for each version that is in use: its unwrap is what keeps keys of that version alive.
     samples: Mutex<HashMap<String, (WrappedKey, KmsContext)>>,
+    /// There was no room for a version's sample, and that was said.
+    crowded: AtomicBool,
     seen: watch::Sender<Seen>,
     /// When the current version was seen to be another one than before.
     renewed: Mutex<Option<std::time::Instant>>,
     look: Notify,
+    /// Held by the look that is under way: an answer from before a refusal must not be taken for one from after it.
+    looking: tokio::sync::Mutex<()>,
 }
 
 impl KeyWatch {
@@ -65,9 +71,11 @@ impl KeyWatch {
             machine: Mutex::new(Machine::new(lifetimes.ttl, lifetimes.grace)),
             marker: Mutex::new(None),
             samples: Mutex::default(),
+            crowded: AtomicBool::new(false),
             seen: watch::Sender::new(seen),
             renewed: Mutex::new(None),
             look: Notify::new(),
+            looking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -98,11 +106,8 @@ impl KeyWatch {
 
     /// Fails unless keys may be used now.
     pub fn check(&self) -> Result<(), KeyError> {
-        let mut machine = lock(&self.machine);
-        if machine.access().serves() && machine.ends().is_some_and(|end| Instant::now() >= end) {
-            machine.unanswered(Instant::now(), overdue());
-        }
-        match machine.access() {
+        self.expire();
+        match lock(&self.machine).access() {
             Access::Serving => Ok(()),
             Access::Starting => Err(KeyError::Unreachable("Starting")),
             Access::Suspended(why) => Err(KeyError::Suspended(why.reason)),
@@ -127,25 +132,67 @@ impl KeyWatch {
     /// Remembers one wrapped key of each version, to be unwrapped along with the marker.
     pub fn sample(&self, key: &WrappedKey, context: KmsContext) {
         let mut samples = lock(&self.samples);
-        if samples.len() < MOST_SAMPLES && !samples.contains_key(&key.version) {
+        if samples.contains_key(&key.version) {
+            return;
+        }
+        if samples.len() < MOST_SAMPLES {
             samples.insert(key.version.clone(), (key.clone(), context));
+        } else if !self.crowded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                most = MOST_SAMPLES,
+                "more key versions are in use than are asked for within the ttl; a sweep makes them fewer"
+            );
         }
     }
 
     /// Looks again and again, for ever.
     pub async fn run(&self) {
         loop {
-            self.look_once().await;
+            self.on_time(self.look_once()).await;
             let pause = tokio::time::sleep(self.pause());
+            self.on_time(async {
+                tokio::select! {
+                    () = pause => {}
+                    () = self.look.notified() => {}
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Does `work`, and says on time that keys may live no longer.
+    async fn on_time(&self, work: impl Future<Output = ()>) {
+        tokio::pin!(work);
+        loop {
+            let end = lock(&self.machine).ends();
+            let over = async {
+                match end {
+                    Some(end) => tokio::time::sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = pause => {}
-                () = self.look.notified() => {}
+                () = &mut work => return,
+                () = over => self.expire(),
             }
         }
     }
 
-    /// Until the next look: shortened at random, so that a hundred sidecars do not ask at once, and never past the end
-    /// of the keys.
+    /// Takes keys away whose time is over.
+    fn expire(&self) {
+        {
+            let mut machine = lock(&self.machine);
+            let now = Instant::now();
+            if !machine.access().serves() || machine.ends().is_none_or(|end| now < end) {
+                return;
+            }
+            machine.unanswered(now, overdue(), true);
+        }
+        self.publish(|seen| seen.trouble = Some(overdue()));
+    }
+
+    /// Until the next look: shortened at random, so that a hundred sidecars do not ask at once, and early enough that its
+    /// answer can come before the end of the keys.
     fn pause(&self) -> Duration {
         let (serves, denied) = {
             let seen = self.seen.borrow();
@@ -158,11 +205,12 @@ impl KeyWatch {
         };
         let pause = most.mul_f64(1.0 - 0.4 * random_unit());
         let end = lock(&self.machine).ends().map(|end| end.saturating_duration_since(Instant::now()));
-        end.map_or(pause, |end| pause.min(end.max(Duration::from_millis(100))))
+        end.map_or(pause, |end| pause.min((end / 2).max(Duration::from_millis(100))))
     }
 
-    /// One look: the state, and an unwrap if one is due.
+    /// One look: the state, and an unwrap if one is due. Looks come one after the other.
     pub async fn look_once(&self) {
+        let _looking = self.looking.lock().await;
         let call = CallCtx::within(PATIENCE);
         let described = self.root.describe(&call).await;
         let (mut state, mut current, mut trouble) = {
@@ -191,12 +239,12 @@ impl KeyWatch {
             Verdict::Nothing => {}
             Verdict::Proved(asked) => lock(&self.machine).proved(asked),
             Verdict::Refused(why) => lock(&self.machine).refused(why),
-            Verdict::Unanswered(why) => {
-                lock(&self.machine).unanswered(Instant::now(), why.clone());
+            Verdict::Unanswered(why, outage) => {
+                lock(&self.machine).unanswered(Instant::now(), why.clone(), outage);
                 trouble = Some(why);
             }
         }
-        self.publish(Seen { access: lock(&self.machine).access().clone(), state, current, trouble });
+        self.publish(|seen| (seen.state, seen.current, seen.trouble) = (state, current, trouble));
     }
 
     fn proof_is_due(&self) -> bool {
@@ -213,40 +261,36 @@ impl KeyWatch {
         if let Err(error) = marker::unlock(&region, &self.root, &call).await {
             return judge_key(&error);
         }
-        let samples: Vec<_> = lock(&self.samples).drain().collect();
+        let samples = lock(&self.samples).clone();
         for (version, (key, context)) in samples {
             let call = CallCtx::within(PATIENCE).fresh();
             match self.root.unwrap(&key, &context, &call).await {
-                Ok(_) => {
-                    lock(&self.samples).insert(version, (key, context));
-                }
+                Ok(_) => {}
                 // The sample's version alone is refused: everything goes, the next look brings the rest back.
-                Err(error) if error.is_refusal() => return judge_key(&error),
-                Err(error) if error.is_outage() => {
-                    lock(&self.samples).insert(version, (key, context));
-                    return judge_key(&error);
+                Err(error) if error.is_refusal() || error.is_outage() => return judge_key(&error),
+                // This one never opens again: it says nothing about its version.
+                Err(_) => {
+                    lock(&self.samples).remove(&version);
                 }
-                Err(_) => {}
             }
         }
         Verdict::Proved(asked)
     }
 
-    fn publish(&self, seen: Seen) {
-        if !seen.access.serves() {
-            self.root.purge();
-            lock(&self.samples).clear();
-        }
-        self.seen.send_if_modified(|old| {
-            let changed = *old != seen;
-            let renewed = old.current.is_some() && old.current != seen.current;
-            if changed {
-                *old = seen;
+    /// Tells what holds now, after `change`. Whoever tells last tells the latest: access is read while nobody else tells.
+    fn publish(&self, change: impl FnOnce(&mut Seen)) {
+        self.seen.send_if_modified(|seen| {
+            let old = seen.clone();
+            change(seen);
+            seen.access = lock(&self.machine).access().clone();
+            if !seen.access.serves() {
+                self.root.purge();
+                lock(&self.samples).clear();
             }
-            if renewed {
+            if old.current.is_some() && old.current != seen.current {
                 *lock(&self.renewed) = Some(std::time::Instant::now());
             }
-            changed
+            *seen != old
         });
     }
 }
@@ -257,12 +301,13 @@ enum Verdict {
     /// A key was unwrapped; the question was asked then.
     Proved(Instant),
     Refused(Why),
-    Unanswered(Why),
+    /// No word about the key; `true`: because of an outage.
+    Unanswered(Why, bool),
 }
 
 fn judge(error: &KmsError) -> Verdict {
     let why = Why { reason: error.reason(), message: error.to_string() };
-    if error.is_refusal() { Verdict::Refused(why) } else { Verdict::Unanswered(why) }
+    if error.is_refusal() { Verdict::Refused(why) } else { Verdict::Unanswered(why, error.is_outage()) }
 }
 
 fn judge_key(error: &KeyError) -> Verdict {
