@@ -1,4 +1,5 @@
-//! What the process does before it holds a key: no core dumps, no ptrace by its equals, memory that is not swapped.
+//! What the process does before it holds a key: no core dumps, no ptrace by its equals, memory that is not swapped; and as
+//! many descriptors as it may have.
 //!
 //! Invariant: called first in every program that will hold keys; what the limits do not allow is logged, not fatal.
 
@@ -15,6 +16,17 @@ pub fn harden() {
         tracing::warn!(%error, "cannot set the limit of core dumps to zero");
     }
     lock_memory();
+    raise_descriptors();
+}
+
+/// Each file that the application has open is a descriptor here, and runtimes begin with a soft limit for programs that use
+/// `select(2)`.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Locks pages as they are touched. Without the right to lock everything this would make later allocations fail, so
@@ -35,6 +47,17 @@ fn lock_memory() {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn a_hardened_process_may_open_as_many_files_as_its_hard_limit_says() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        // As near to the limit as tests beside this one need it.
+        let lower = limit.maximum.map_or(Some(1 << 20), |hard| Some(hard - 1));
+        setrlimit(Resource::Nofile, Rlimit { current: lower, maximum: limit.maximum }).unwrap();
+        super::harden();
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
+    }
 
     #[test]
     fn a_hardened_process_leaves_no_core_dump() {

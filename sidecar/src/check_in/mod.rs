@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use contract::check_in::{CheckIn, CheckInReply};
 use contract::names::{CA_DIR, CA_OPERATOR_KEY, CHECK_IN_PATH, TOKEN_FILE};
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, Response, StatusCode};
 use thiserror::Error;
 
 /// Limit of one check-in.
@@ -71,10 +71,7 @@ impl CheckInClient {
         if !answer.status().is_success() {
             return Err(CheckInError::Status(answer.status()));
         }
-        if answer.content_length().is_some_and(|len| len > MOST as u64) {
-            return Err(CheckInError::Reply);
-        }
-        let text = answer.bytes().await.map_err(|error| CheckInError::Unreachable(error.without_url()))?;
+        let text = body(answer).await?;
         serde_json::from_slice(&text).map_err(|_| CheckInError::Reply)
     }
 
@@ -96,6 +93,19 @@ impl CheckInClient {
         self.built = Some((client.clone(), stamp));
         Ok(client)
     }
+}
+
+/// The body of an answer, as long as a reply may be: its length is not believed before it has come.
+async fn body(mut answer: Response) -> Result<Vec<u8>, CheckInError> {
+    let mut body = Vec::new();
+    let broke = |error: reqwest::Error| CheckInError::Unreachable(error.without_url());
+    while let Some(more) = answer.chunk().await.map_err(broke)? {
+        if body.len() + more.len() > MOST {
+            return Err(CheckInError::Reply);
+        }
+        body.extend_from_slice(&more);
+    }
+    Ok(body)
 }
 
 #[cfg(test)]

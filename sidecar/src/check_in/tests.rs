@@ -44,3 +44,29 @@ async fn a_new_authority_and_a_new_token_are_taken_up_without_a_restart() {
 fn without_an_operator_there_is_no_client() {
     assert!(CheckInClient::new("").is_none());
 }
+
+/// Answers one request with spaces for ever, in chunks, so that only what has come tells how much it is.
+fn endless() -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let _ = peer.read(&mut [0; 65_536]).unwrap();
+        peer.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+        let chunk = [&b"10000\r\n"[..], &[b' '; 65_536], b"\r\n"].concat();
+        while peer.write_all(&chunk).is_ok() {}
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_does_not_end_is_not_taken_in() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    files(dir.path(), &authority);
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (ca, token) = (dir.path().join("ca.crt"), dir.path().join("token"));
+    let mut client = CheckInClient::with_files(&endless(), &ca, &token).unwrap();
+    let answer = client.send(&report()).await;
+    assert!(matches!(answer, Err(CheckInError::Reply)), "{answer:?}");
+}

@@ -1,6 +1,6 @@
 //! The rewrap Job: sweeps volumes that no pod mounts, with a credential that need not be able to unwrap.
 //!
-//! Invariant: it holds the volume's lease or does nothing; an outage is waited for; the counts have reached the operator
+//! Invariant: it holds the volume's lease, and says so on shared storage, or does nothing; an outage is waited for; the counts have reached the operator
 //! before it ends well.
 
 use std::collections::HashMap;
@@ -17,14 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::check_in::CheckInClient;
 use crate::keys::{KeyError, RootKey};
-use crate::profile;
+use crate::profile::{self, Transport};
 use crate::serve::board::{Board, Row};
 use crate::serve::check_in_task;
 use crate::serve::metrics::Metrics;
 use crate::serve::volume_task::marker_report;
 use crate::serve::{Places, holder};
 use crate::sweep::{Pace, Sweep, SweepError};
-use crate::volume::{self, Purpose, Request, Volume, VolumeError, marker};
+use crate::volume::{self, Guard, Purpose, Request, Volume, VolumeError, marker};
 
 /// How long a lease is waited for before the Job gives way.
 const LEASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -137,23 +137,38 @@ async fn sweep(
 ) -> Result<(), JobError> {
     let no_profile = || JobError::Config("no profile for a volume".into());
     let profile = config.profiles.get(volume.profile).ok_or_else(no_profile)?;
-    let root_key =
-        profile::connect(profile, metrics.observer()).map_err(|error| JobError::Config(error.to_string()))?;
+    let root_key = profile::connect(profile, Transport::Https, metrics.observer())
+        .map_err(|error| JobError::Config(error.to_string()))?;
     let open = lease(&request(volume, places), row).await?;
     row.update(|state| {
         state.marker = marker_report(&open);
     });
     open.warnings.iter().for_each(|word| row.warn(word));
+    // A lost volume ends the whole Job: another one does the work.
+    let guard = Guard::new(&open.lease, Arc::clone(cancelled));
+    let swept = sweep_open(&open, volume, root_key, row, cancelled).await;
+    match guard.end() {
+        Some(lost) => Err(JobError::Volume(lost)),
+        None => swept.and_then(|()| finish(open, row)),
+    }
+}
+
+async fn sweep_open(
+    open: &Volume,
+    volume: &VolumeConfig,
+    root_key: Arc<RootKey>,
+    row: &Row,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<(), JobError> {
     let target = current_version(&root_key, row, cancelled).await?;
     row.set_phase(VolumePhase::Sweeping, "Sweeping", format!("rewrapping to version {target}"));
     let pace = Pace::new(volume.sweep_files_per_second, Box::new(|| false));
-    let mut sweep = Sweep::alone(&open, root_key, Handle::current(), &target, pace, row.sweep.clone())
+    let mut sweep = Sweep::alone(open, root_key, Handle::current(), &target, pace, row.sweep.clone())
         .map_err(JobError::Sweep)?;
     sweep.storage_entries.clone_from(&volume.storage_entries);
     sweep.cancelled = Arc::clone(cancelled);
     let swept = tokio::task::spawn_blocking(move || sweep.run()).await;
-    swept.unwrap_or(Err(SweepError::Cancelled)).map_err(JobError::Sweep)?;
-    finish(open, row)
+    swept.unwrap_or(Err(SweepError::Cancelled)).map_err(JobError::Sweep)
 }
 
 fn finish(mut open: Volume, row: &Row) -> Result<(), JobError> {

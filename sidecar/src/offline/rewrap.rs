@@ -17,7 +17,7 @@ use super::progress::Line;
 use super::{OfflineError, finish, request, root_key};
 use crate::cli::{Output, RewrapArgs, offline_runtime};
 use crate::sweep::{Pace, Progress, Sweep, SweepError};
-use crate::volume::{self, Purpose};
+use crate::volume::{self, Guard, Purpose};
 
 /// Runs the command; the exit code.
 pub fn rewrap(args: &RewrapArgs) -> i32 {
@@ -31,6 +31,8 @@ pub fn rewrap(args: &RewrapArgs) -> i32 {
 async fn run(args: &RewrapArgs) -> Result<i32, OfflineError> {
     let root_key = root_key(&args.profile)?;
     let open = volume::open_without_key(&request(&args.backing, Purpose::Write, &args.storage_entry)).await?;
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let guard = Guard::new(&open.lease, Arc::clone(&cancelled));
     let info =
         root_key.describe(&CallCtx::new()).await.map_err(|error| OfflineError::Describe(error.into()))?;
     let target = info.current.map_or_else(|| "current".to_owned(), |version| version.0);
@@ -38,7 +40,7 @@ async fn run(args: &RewrapArgs) -> Result<i32, OfflineError> {
     let pace = Pace::new(args.files_per_second, Box::new(|| false));
     let mut sweep = Sweep::alone(&open, root_key, Handle::current(), &target, pace, progress.clone())?;
     sweep.storage_entries.clone_from(&args.storage_entry);
-    let cancelled = Arc::clone(&sweep.cancelled);
+    sweep.cancelled = Arc::clone(&cancelled);
     let mut running = tokio::task::spawn_blocking(move || sweep.run());
     let swept = loop {
         tokio::select! {
@@ -46,6 +48,9 @@ async fn run(args: &RewrapArgs) -> Result<i32, OfflineError> {
             () = watch(&progress, &cancelled) => {}
         }
     };
+    if let Some(lost) = guard.end() {
+        return Err(lost.into());
+    }
     swept?;
     open.lease.release();
     let report = progress.report().unwrap_or_else(|| empty(&target));

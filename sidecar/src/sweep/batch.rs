@@ -80,7 +80,8 @@ impl Batch {
         self.links.clear();
     }
 
-    /// Whether the walk found anything of an older version.
+    /// Whether the walk found anything of an older version that could be rewrapped. What could not be would be found by every
+    /// walk again: it counts as unknown.
     pub(super) fn found_old(&self) -> bool {
         self.found_old
     }
@@ -133,7 +134,6 @@ impl Batch {
             self.counts.add(&version);
             return Ok(());
         }
-        self.found_old = true;
         let contexts = |key: &WrappedKey| {
             let preamble = region.preamble();
             key.file_context(preamble.origin(), preamble.file_id())
@@ -152,12 +152,16 @@ impl Batch {
         let written = replace::<envelope::Preamble>(file, durability, &undisturbed, successor)?;
         match written.as_ref().unwrap_or(&region).current().map(|(_, slot)| slot) {
             Ok(slot) if written.is_some() => {
+                self.found_old = true;
                 self.rewrapped += 1;
                 self.touched.insert(identity);
                 self.pending.push(self.version_of(slot).unwrap_or_default());
             }
             // Somebody else rewrapped it meanwhile: look again.
-            _ => return self.count_as_it_is(file),
+            _ => {
+                self.found_old = true;
+                return self.count_as_it_is(file);
+            }
         }
         if self.pending.len() >= MOST {
             self.flush().map_err(Failure::Sweep)?;
@@ -248,7 +252,6 @@ impl Batch {
             return Ok(());
         }
         if self.rewrapper.is_old(&record.key) {
-            self.found_old = true;
             match self.rewrapper.rewrap(&record.key, &record.context(), true)? {
                 Rewrapped::Fresh(fresh) => record.key = fresh,
                 Rewrapped::Current => {}
@@ -263,6 +266,7 @@ impl Batch {
             };
             // One page: old or new after a crash, and no file depends on it.
             file.write_all_at(&page, 0).and_then(|()| file.sync_data()).map_err(SweepError::Sync)?;
+            self.found_old = true;
             self.rewrapped += 1;
         }
         self.counts.add(&record.key.version);

@@ -47,6 +47,8 @@ pub struct Rewrapper {
     handle: Handle,
     cancelled: Arc<AtomicBool>,
     remembered: Remembered,
+    /// Blobs that the KMS does not open: asked about once.
+    unusable: HashSet<Id>,
     /// Versions that count as reached: the target, and whatever the KMS wrapped with since.
     reached: HashSet<String>,
     /// Blobs that this sweep made, where the KMS names no version.
@@ -64,6 +66,7 @@ impl Rewrapper {
             handle,
             cancelled,
             remembered: HashMap::new(),
+            unusable: HashSet::new(),
             reached,
             made: HashSet::new(),
             on_trouble: Box::new(|_| {}),
@@ -94,6 +97,9 @@ impl Rewrapper {
                 .rewrapped(blob.clone(), version.clone())
                 .map_or(Rewrapped::Unusable, Rewrapped::Fresh));
         }
+        if self.unusable.contains(&id) {
+            return Ok(Rewrapped::Unusable);
+        }
         let mut pause = Duration::from_millis(250);
         let mut troubled = false;
         let fresh = loop {
@@ -108,7 +114,12 @@ impl Rewrapper {
                     (self.on_trouble)(Some(&error));
                     troubled = true;
                 }
-                Err(_) => return Ok(Rewrapped::Unusable),
+                Err(_) => {
+                    if self.unusable.len() < MOST {
+                        self.unusable.insert(id);
+                    }
+                    return Ok(Rewrapped::Unusable);
+                }
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);

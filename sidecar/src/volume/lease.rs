@@ -4,12 +4,14 @@
 //! other node, the record counts up while its holder lives; whoever finds a record that was not released and comes from
 //! another boot watches it first.
 //!
-//! Invariant: two processes that both hold a lease for writing have different epochs, and the older one notices.
+//! Invariant: two processes that both hold a lease for writing have different records, and the one whose record is no
+//! longer there notices, and never writes over the other's.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -57,7 +59,9 @@ pub struct Record {
 pub struct Lease {
     file: File,
     purpose: Purpose,
-    record: Record,
+    /// The storage may hide this lock from another node.
+    shared: bool,
+    record: Mutex<Record>,
 }
 
 impl Lease {
@@ -75,6 +79,13 @@ impl Lease {
         Self::acquire_watching(dir, holder, purpose, shared.then_some(WATCH))
     }
 
+    /// Counts the record up as long as the lease is held, where the storage is shared. Ready when the lease is released or
+    /// dropped, or with [`VolumeError::InUse`] when another one has taken the volume over: stop writing.
+    pub fn keep(lease: &Arc<Self>) -> impl Future<Output = Result<(), VolumeError>> + Send + use<> {
+        // Not held meanwhile: whoever drops the lease gives the lock back.
+        keep_every(Arc::downgrade(lease), BEAT)
+    }
+
     fn acquire_watching(
         dir: BorrowedFd<'_>,
         holder: &str,
@@ -84,66 +95,111 @@ impl Lease {
         let own = |source: io::Error| VolumeError::Own { what: "lease", source };
         let file = open_file(dir, purpose).map_err(own)?;
         if !lock(&file, purpose).map_err(own)? {
-            return Err(in_use(&read(&file)));
+            return Err(in_use(&read(&file).map_err(own)?));
         }
-        let before = read(&file);
+        let before = read(&file).map_err(own)?;
         if let Some(watch) = watch
             && !before.released
             && !before.boot.is_empty()
             && before.boot != boot_id()
         {
             std::thread::sleep(watch);
-            if read(&file) != before {
+            if read(&file).map_err(own)? != before {
                 return Err(in_use(&before));
             }
         }
-        let mut lease = Self { file, purpose, record: before };
+        let mut record = before;
         if purpose == Purpose::Write {
-            let epoch = lease.record.epoch.saturating_add(1);
-            lease.record =
-                Record { epoch, holder: holder.to_owned(), boot: boot_id(), beat: 0, released: false };
-            lease.write().map_err(own)?;
+            let epoch = record.epoch.saturating_add(1);
+            record = Record { epoch, holder: holder.to_owned(), boot: boot_id(), beat: 0, released: false };
+            write(&file, &record).map_err(own)?;
         }
-        Ok(lease)
+        Ok(Self { file, purpose, shared: watch.is_some(), record: Mutex::new(record) })
     }
 
     /// This lease's epoch.
     pub fn epoch(&self) -> u64 {
-        self.record.epoch
+        self.record().epoch
     }
 
     /// Says that the holder lives.
     ///
     /// # Errors
     /// [`VolumeError::InUse`] if another one took the volume over meanwhile: stop writing.
-    pub fn beat(&mut self) -> Result<(), VolumeError> {
+    pub fn beat(&self) -> Result<(), VolumeError> {
         if self.purpose == Purpose::Read {
             return Ok(());
         }
-        let found = read(&self.file);
-        if found.epoch > self.record.epoch {
+        let mut record = self.record();
+        if record.released {
+            return Ok(());
+        }
+        let own = |source: io::Error| VolumeError::Own { what: "lease", source };
+        let found = read(&self.file).map_err(own)?;
+        if found.succeeds(&record) {
             return Err(in_use(&found));
         }
-        self.record.beat += 1;
-        self.write().map_err(|source| VolumeError::Own { what: "lease", source })
+        record.beat += 1;
+        write(&self.file, &record).map_err(own)
     }
 
-    /// Ends in order, so that nobody has to watch.
-    pub fn release(mut self) {
+    /// Ends in order, so that nobody has to watch: the next one may have the volume at once. Writes nothing where another
+    /// one has it already.
+    pub fn release(&self) {
         if self.purpose == Purpose::Write {
-            self.record.released = true;
-            if let Err(error) = self.write() {
+            let mut record = self.record();
+            record.released = true;
+            let released = read(&self.file)
+                .and_then(|found| if found.is_of(&record) { write(&self.file, &record) } else { Ok(()) });
+            if let Err(error) = released {
                 tracing::warn!(%error, "cannot mark the lease as released; the next holder may have to watch it");
             }
         }
+        // A beat that is under way may have the file open a little longer.
+        if let Err(error) = set_lock(&self.file, libc::F_UNLCK) {
+            tracing::warn!(%error, "cannot unlock the lease before this process ends");
+        }
     }
 
-    fn write(&self) -> io::Result<()> {
-        let mut text = serde_json::to_vec(&self.record)?;
-        text.resize(RECORD_LEN.max(text.len()), b' ');
-        self.file.write_all_at(&text, 0)?;
-        self.file.sync_data()
+    fn must_beat(&self) -> bool {
+        self.shared && self.purpose == Purpose::Write && !self.record().released
     }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn keep_every(held: Weak<Lease>, pause: Duration) -> Result<(), VolumeError> {
+    loop {
+        let Some(lease) = held.upgrade().filter(|lease| lease.must_beat()) else { return Ok(()) };
+        match tokio::task::spawn_blocking(move || lease.beat()).await {
+            Ok(Err(error @ VolumeError::InUse { .. })) => return Err(error),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease"),
+            Ok(Ok(())) => {}
+            Err(_) => tracing::error!("a renewal of the lease was cut short"),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl Record {
+    /// Whether it is of the same lease as `other`.
+    fn is_of(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.holder == other.holder && self.boot == other.boot
+    }
+
+    /// Whether it is of another lease that was taken after `own` was. One that says nothing is none.
+    fn succeeds(&self, own: &Self) -> bool {
+        self.epoch > own.epoch || (self.epoch == own.epoch && !self.is_of(own))
+    }
+}
+
+fn write(file: &File, record: &Record) -> io::Result<()> {
+    let mut text = serde_json::to_vec(record)?;
+    text.resize(RECORD_LEN.max(text.len()), b' ');
+    file.write_all_at(&text, 0)?;
+    file.sync_data()
 }
 
 fn in_use(record: &Record) -> VolumeError {
@@ -169,6 +225,14 @@ fn lock(file: &File, purpose: Purpose) -> io::Result<bool> {
         Purpose::Write => libc::F_WRLCK,
         Purpose::Read => libc::F_RDLCK,
     };
+    match set_lock(file, kind) {
+        Ok(()) => Ok(true),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn set_lock(file: &File, kind: libc::c_int) -> nix::Result<()> {
     let range = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -176,18 +240,15 @@ fn lock(file: &File, purpose: Purpose) -> io::Result<bool> {
         l_len: 0,
         l_pid: 0,
     };
-    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&range)) {
-        Ok(_) => Ok(true),
-        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&range)).map(drop)
 }
 
-/// A record that cannot be read says nothing, and is replaced.
-fn read(file: &File) -> Record {
+/// A record that cannot be understood says nothing, and is replaced. One that the storage does not give is an error: it may
+/// say anything.
+fn read(file: &File) -> io::Result<Record> {
     let mut text = vec![0; 4 * RECORD_LEN];
-    let len = file.read_at(&mut text, 0).unwrap_or(0);
-    serde_json::from_slice(text[..len].trim_ascii_end()).unwrap_or_default()
+    let len = file.read_at(&mut text, 0)?;
+    Ok(serde_json::from_slice(text[..len].trim_ascii_end()).unwrap_or_default())
 }
 
 fn boot_id() -> String {
@@ -261,9 +322,50 @@ mod tests {
     #[test]
     fn a_holder_notices_that_its_volume_was_taken_over() {
         let (dir, file) = dir();
-        let mut lease = Lease::acquire(file.as_fd(), "here", Purpose::Write, true).unwrap();
+        let lease = Lease::acquire(file.as_fd(), "here", Purpose::Write, true).unwrap();
         lease.beat().unwrap();
         foreign_record(&dir, 1);
         assert!(matches!(lease.beat(), Err(VolumeError::InUse { .. })));
+        // Nor does its end give the other's lease away.
+        lease.release();
+        let found = read(&File::open(dir.path().join(names::LEASE)).unwrap()).unwrap();
+        assert_eq!((found.epoch, found.released), (7, false));
+    }
+
+    #[test]
+    fn of_two_that_took_the_same_epoch_at_once_only_one_goes_on() {
+        let (dir, file) = dir();
+        let lease = Lease::acquire(file.as_fd(), "here", Purpose::Write, true).unwrap();
+        let theirs = Record { holder: "there".into(), ..lease.record().clone() };
+        std::fs::write(dir.path().join(names::LEASE), serde_json::to_vec(&theirs).unwrap()).unwrap();
+        assert!(matches!(lease.beat(), Err(VolumeError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_record_that_the_storage_does_not_give_is_an_error_and_nobody_elses() {
+        let (dir, _) = dir();
+        // Reading a directory fails.
+        assert!(read(&File::open(dir.path()).unwrap()).is_err());
+        let path = dir.path().join("damaged");
+        std::fs::write(&path, b"{").unwrap();
+        assert_eq!(read(&File::open(path).unwrap()).unwrap(), Record::default());
+    }
+
+    #[tokio::test]
+    async fn a_kept_lease_counts_up_until_it_is_released_and_tells_who_took_it() {
+        let (dir, file) = dir();
+        let pause = Duration::from_millis(20);
+        let lease = Arc::new(Lease::acquire(file.as_fd(), "here", Purpose::Write, true).unwrap());
+        let kept = tokio::spawn(keep_every(Arc::downgrade(&lease), pause));
+        tokio::time::sleep(pause * 10).await;
+        let found = read(&File::open(dir.path().join(names::LEASE)).unwrap()).unwrap();
+        assert!(found.beat >= 2, "{found:?}");
+        lease.release();
+        kept.await.unwrap().unwrap();
+
+        let second = Arc::new(Lease::acquire(file.as_fd(), "here", Purpose::Write, true).unwrap());
+        foreign_record(&dir, 1);
+        let lost = keep_every(Arc::downgrade(&second), pause).await.unwrap_err();
+        assert!(lost.to_string().contains("pod far/away"), "{lost}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod backing;
 mod error;
+mod guard;
 mod lease;
 pub mod marker;
 pub mod names;
@@ -11,6 +12,7 @@ mod raw;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use contract::check_in::reasons;
 use envelope::{Geometry, MarkerOptions, MarkerRegion, Ownership};
@@ -20,7 +22,8 @@ use rustix::io::Errno;
 
 pub use backing::Backing;
 pub use error::VolumeError;
-pub use lease::{BEAT, Lease, Purpose, Record};
+pub use guard::Guard;
+pub use lease::{Lease, Purpose, Record};
 pub use raw::{Contents, RawVolume, entries, exists, open_dir};
 
 use crate::keys::RootKey;
@@ -50,7 +53,7 @@ pub struct Volume {
     raw: RawVolume,
     dir: OwnedFd,
     /// The lease; the volume is ours as long as it is held.
-    pub lease: Lease,
+    pub lease: Arc<Lease>,
     /// The marker as it was read or made.
     pub region: MarkerRegion,
     /// Facts that do not stop the service, as words of [`reasons`].
@@ -182,7 +185,7 @@ impl Found {
         }
         let torn = !self.raw.backing().pages_are_whole();
         let warnings = if torn { vec![reasons::TORN_WRITES_POSSIBLE] } else { vec![] };
-        Ok(Volume { raw: self.raw, dir: self.dir, lease: self.lease, region, warnings })
+        Ok(Volume { raw: self.raw, dir: self.dir, lease: Arc::new(self.lease), region, warnings })
     }
 }
 
