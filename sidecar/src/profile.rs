@@ -1,6 +1,7 @@
 //! From a configured profile to a root key that can be called.
 //!
-//! Invariant: provider, endpoint, root key and credential come from the configuration alone, never from a volume.
+//! Invariant: provider, endpoint, root key and credential come from the configuration alone, never from a volume; keys and
+//! credentials go through TLS, but where a person at an offline command said otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,17 +40,30 @@ impl Lifetimes {
     }
 }
 
+/// How the KMS may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// By https alone.
+    Https,
+    /// By plain http too, at a loopback address: for a KMS that is tried out on this machine.
+    LoopbackHttp,
+}
+
 /// Connects to the root key of `profile`. Makes no call.
-pub fn connect(profile: &Profile, observer: Arc<dyn Observer>) -> Result<Arc<RootKey>, kms::ConfigError> {
+pub fn connect(
+    profile: &Profile,
+    transport: Transport,
+    observer: Arc<dyn Observer>,
+) -> Result<Arc<RootKey>, kms::ConfigError> {
     let lifetimes = Lifetimes::of(profile);
     let options =
         Options { cache_ttl: lifetimes.ttl, outage_grace: lifetimes.grace, observer, ..Options::default() };
-    let config = provider_config(profile);
+    let config = provider_config(profile, transport);
     let kms = kms::connect(&config, &options)?;
     Ok(Arc::new(RootKey::new(kms, config.key_ref(), envelope::Provider::KeyProtect)))
 }
 
-fn provider_config(profile: &Profile) -> ProviderConfig {
+fn provider_config(profile: &Profile, transport: Transport) -> ProviderConfig {
     let Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring } = &profile.provider;
     ProviderConfig::KeyProtect(KeyProtectConfig {
         endpoint: endpoint.clone(),
@@ -65,8 +79,7 @@ fn provider_config(profile: &Profile) -> ProviderConfig {
             },
         },
         ca: profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() }),
-        // The provider accepts plain http for loopback addresses alone, which reach nothing outside this pod.
-        allow_loopback_http: true,
+        allow_loopback_http: transport == Transport::LoopbackHttp,
     })
 }
 
@@ -74,13 +87,12 @@ fn provider_config(profile: &Profile) -> ProviderConfig {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_poll_interval_is_held_between_one_and_thirty_seconds() {
-        let mut profile = Profile {
+    fn profile(endpoint: &str) -> Profile {
+        Profile {
             namespace: "n".into(),
             name: "p".into(),
             provider: Provider::KeyProtect {
-                endpoint: "https://k".into(),
+                endpoint: endpoint.into(),
                 iam_endpoint: "https://i".into(),
                 instance: "x".into(),
                 root_key: "r".into(),
@@ -91,7 +103,23 @@ mod tests {
             poll_seconds: 0,
             key_ttl_seconds: 300,
             outage_grace_seconds: 7,
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_a_loopback_address_that_an_offline_command_was_allowed() {
+        let connect = |endpoint: &str, transport| {
+            connect(&profile(endpoint), transport, Arc::new(kms::observe::Unobserved)).is_ok()
         };
+        assert!(!connect("http://127.0.0.1:8080", Transport::Https));
+        assert!(connect("http://127.0.0.1:8080", Transport::LoopbackHttp));
+        assert!(!connect("http://10.0.0.1:8080", Transport::LoopbackHttp));
+        assert!(connect("https://10.0.0.1:8080", Transport::Https));
+    }
+
+    #[test]
+    fn a_poll_interval_is_held_between_one_and_thirty_seconds() {
+        let mut profile = profile("https://k");
         assert_eq!(Lifetimes::of(&profile).poll, Duration::from_secs(1));
         profile.poll_seconds = 3600;
         let lifetimes = Lifetimes::of(&profile);

@@ -69,7 +69,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam-sidecar"));
         command.current_dir(self.dir.path()).args(args);
         if let Some(profile) = profile {
-            command.arg("--profile").arg(self.path(&format!("{profile}.yaml")));
+            command.arg("--profile").arg(self.path(&format!("{profile}.yaml"))).arg("--allow-loopback-http");
         }
         command
     }

@@ -9,6 +9,8 @@ use contract::config::{Credential, Profile, Provider};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::profile::Transport;
+
 /// Where the root key lives. Each value comes from its flag, or else from the file.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Root key")]
@@ -38,6 +40,9 @@ pub struct ProfileArgs {
     /// PEM file with the certificate authorities of the KMS.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<String>,
+    /// Take plain http at a loopback address too: for a KMS that is tried out on this machine.
+    #[arg(long)]
+    pub allow_loopback_http: bool,
 }
 
 /// The file.
@@ -71,6 +76,11 @@ pub enum ProfileError {
 }
 
 impl ProfileArgs {
+    /// How the KMS may be reached.
+    pub fn transport(&self) -> Transport {
+        if self.allow_loopback_http { Transport::LoopbackHttp } else { Transport::Https }
+    }
+
     /// The profile.
     pub fn profile(&self) -> Result<Profile, ProfileError> {
         let file = match &self.profile {

@@ -3,52 +3,18 @@
 
 use std::path::Path;
 
-use contract::config::{
-    CONFIG_VERSION, Credential, Profile, Provider, Suspension, Volume as VolumeConfig, Wrapping,
-};
+use contract::config::{CONFIG_VERSION, Wrapping};
 
 use super::*;
 use crate::testing::operator::{Authority, FakeOperator, files};
-use crate::testing::{INSTANCE, KEY, TestKms, open, version};
+use crate::testing::{TestKms, open, version, volume_config};
 
 fn config(kms: &TestKms, dir: &Path, operator_url: &str) -> (SidecarConfig, Places) {
-    std::fs::write(dir.join("key"), "rewrap-key").unwrap();
-    let url = kms.server.url();
-    let profile = Profile {
-        namespace: "security".into(),
-        name: "root".into(),
-        provider: Provider::KeyProtect {
-            endpoint: url.clone(),
-            iam_endpoint: url,
-            instance: INSTANCE.into(),
-            root_key: KEY.into(),
-            key_ring: None,
-        },
-        credential: Credential::ApiKeyFile { path: dir.join("key").to_str().unwrap().into() },
-        ca_file: None,
-        poll_seconds: 30,
-        key_ttl_seconds: 300,
-        outage_grace_seconds: 0,
-    };
-    let volume = VolumeConfig {
-        name: "data".into(),
-        claim: "data-0".into(),
-        profile: 0,
-        wrapping: Wrapping::Grouped,
-        ownership: Ownership::Virtual,
-        strict: false,
-        read_only: false,
-        suspension: Suspension::Error,
-        storage_entries: vec![],
-        accepted_origins: vec![],
-        pinned_volume_id: None,
-        sweep_files_per_second: 0,
-    };
     let config = SidecarConfig {
         version: CONFIG_VERSION,
         operator_url: operator_url.into(),
-        profiles: vec![profile],
-        volumes: vec![volume],
+        profiles: vec![kms.profile(dir, "rewrap-key")],
+        volumes: vec![volume_config()],
     };
     let places = Places {
         raw: dir.join("raw"),

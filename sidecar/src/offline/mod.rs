@@ -85,7 +85,7 @@ fn finish(result: Result<i32, OfflineError>) -> i32 {
 }
 
 fn root_key(args: &ProfileArgs) -> Result<Arc<RootKey>, OfflineError> {
-    Ok(profile::connect(&args.profile()?, Arc::new(Unobserved))?)
+    Ok(profile::connect(&args.profile()?, args.transport(), Arc::new(Unobserved))?)
 }
 
 fn request(path: &Path, purpose: Purpose, storage_entries: &[String]) -> Request {

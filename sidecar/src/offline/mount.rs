@@ -13,8 +13,8 @@ use crate::cli::{MountArgs, offline_runtime};
 use crate::keys::KeyWatch;
 use crate::mount::{self, Mounted};
 use crate::profile::{self, Lifetimes};
-use crate::serve::board::Board;
-use crate::serve::volume_task::{Served, follow, serve};
+use crate::serve::board::{Board, Row};
+use crate::serve::volume_task::{Served, follow, keep_lease, serve_in_background};
 use crate::volume::{self, Purpose};
 
 /// How often the mount is looked at.
@@ -35,7 +35,7 @@ fn run(args: &MountArgs) -> Result<i32, OfflineError> {
 
 async fn serve_until_told(args: &MountArgs) -> Result<i32, OfflineError> {
     let profile = args.profile.profile()?;
-    let root_key = profile::connect(&profile, Arc::new(kms::observe::Unobserved))?;
+    let root_key = profile::connect(&profile, args.profile.transport(), Arc::new(kms::observe::Unobserved))?;
     let config = config(args);
     let purpose = if args.read_only { Purpose::Read } else { Purpose::Write };
     let mut wanted = request(&args.backing, purpose, &args.storage_entry);
@@ -47,23 +47,28 @@ async fn serve_until_told(args: &MountArgs) -> Result<i32, OfflineError> {
     let watch = Arc::new(KeyWatch::new(Arc::clone(&root_key), Lifetimes::of(&profile)));
     let board = Board::new([("volume".to_owned(), String::new())]);
     let row = Arc::clone(&board.rows()[0]);
-    let served = Arc::new(serve(volume, &config, &root_key, &watch, &row).map_err(OfflineError::Serve)?);
+    let served = serve_in_background(volume, &config, &root_key, &watch, &row).await;
+    let served = served.map_err(OfflineError::Serve)?;
     watch.look_once().await;
     let looking = Arc::clone(&watch);
     tokio::spawn(async move { looking.run().await });
-    let filling = Arc::clone(&served.keys);
-    tokio::spawn(async move { filling.run().await });
-    let following = Arc::clone(&served);
-    tokio::spawn(async move { follow(&following, &row).await });
+    if !args.read_only {
+        let filling = Arc::clone(&served.keys);
+        tokio::spawn(async move { filling.run().await });
+    }
+    let (following, told) = (Arc::clone(&served), Arc::clone(&row));
+    tokio::spawn(async move { follow(&following, &told).await });
+    let (keeping, told) = (Arc::clone(&served), Arc::clone(&row));
+    tokio::spawn(async move { keep_lease(&keeping, &told).await });
     let (fs, target) = (Arc::clone(&served.fs), args.mountpoint.clone());
     let mounted = tokio::task::spawn_blocking(move || mount::mount(fs, &target)).await;
     let mounted = mounted.map_err(|_| OfflineError::Serve("the mount was cut short".into()))?;
     eprintln!("mounted; unmount it, or end this process, to stop");
-    wait(mounted.map_err(OfflineError::Mount)?, &served).await
+    wait(mounted.map_err(OfflineError::Mount)?, &served, &row).await
 }
 
-/// Until somebody unmounts it, or a signal comes.
-async fn wait(mounted: Mounted, served: &Served) -> Result<i32, OfflineError> {
+/// Until somebody unmounts it, a signal comes, or another one has the volume.
+async fn wait(mounted: Mounted, served: &Served, row: &Row) -> Result<i32, OfflineError> {
     let mut term = signal(SignalKind::terminate()).map_err(OfflineError::Start)?;
     let mut int = signal(SignalKind::interrupt()).map_err(OfflineError::Start)?;
     loop {
@@ -73,6 +78,9 @@ async fn wait(mounted: Mounted, served: &Served) -> Result<i32, OfflineError> {
             () = tokio::time::sleep(LOOK) => {
                 if mounted.session().wait_for(Duration::ZERO).is_some() {
                     break;
+                }
+                if row.state().given_up {
+                    return Err(OfflineError::Serve(row.state().message));
                 }
             }
         }

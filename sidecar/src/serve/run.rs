@@ -157,7 +157,10 @@ async fn end(context: &Arc<Context>, doors: &[Arc<Door>]) {
         {
             served.keys.forget();
             served.root_key.purge();
-            volume.lease.release();
+            let released = tokio::task::spawn_blocking(move || volume.lease.release()).await;
+            if released.is_err() {
+                tracing::error!(volume = %row.name, "the release of the lease was cut short");
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
 //! One volume's life: opened, as often as it takes; served while its root key may be used; suspended while it is refused.
 //!
 //! Invariant: the filesystem is told to suspend before anybody is told that it is suspended, and to resume before anybody is
-//! told that it serves.
+//! told that it serves. Once another one has the volume nothing is written to it any more.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contract::check_in::{KeyReport, MarkerReport, VolumePhase, reasons};
@@ -17,8 +18,8 @@ use super::orders::Orders;
 use super::session::Door;
 use crate::fs::{EncryptedFs, Options};
 use crate::keys::{Access, BlockingKeys, KeySetup, KeyWatch, RootKey, Seen, VolumeKeys};
-use crate::profile::{self, Lifetimes};
-use crate::volume::{self, BEAT, Purpose, Request, Volume, VolumeError, names, open_dir};
+use crate::profile::{self, Lifetimes, Transport};
+use crate::volume::{self, Lease, Purpose, Request, Volume, names, open_dir};
 
 /// Between two tries to open a volume that something short-lived keeps from opening.
 const SOON: Duration = Duration::from_secs(2);
@@ -39,6 +40,20 @@ pub struct Served {
     pub watch: Arc<KeyWatch>,
     /// The root key.
     pub root_key: Arc<RootKey>,
+    /// Another one has the volume: ends a sweep, and none begins any more.
+    pub fenced: Arc<AtomicBool>,
+}
+
+impl Served {
+    /// Another one has the volume: from now on nothing is written to it and no data served.
+    pub async fn fence(&self) {
+        self.fenced.store(true, Ordering::SeqCst);
+        self.keys.end();
+        let fs = Arc::clone(&self.fs);
+        if tokio::task::spawn_blocking(move || fs.fence()).await.is_err() {
+            tracing::error!("the suspension was cut short");
+        }
+    }
 }
 
 /// Runs one volume until the process ends.
@@ -57,7 +72,7 @@ pub async fn run(
         );
         return;
     };
-    let root_key = match profile::connect(&profile, context.metrics.observer()) {
+    let root_key = match profile::connect(&profile, Transport::Https, context.metrics.observer()) {
         Ok(root_key) => root_key,
         Err(error) => {
             row.set_phase(VolumePhase::Failed, "KmsConfigInvalid", error.to_string());
@@ -69,17 +84,17 @@ pub async fn run(
     tokio::spawn(async move { looking.run().await });
     let request = request(&context, &config);
     let volume = open(&request, &root_key, &watch, &row).await;
-    let served = match serve(volume, &config, &root_key, &watch, &row) {
-        Ok(served) => Arc::new(served),
+    let served = match serve_in_background(volume, &config, &root_key, &watch, &row).await {
+        Ok(served) => served,
         Err(text) => {
             row.set_phase(VolumePhase::Failed, "VolumeUnsupported", text);
             return;
         }
     };
     door.open(Arc::clone(&served));
-    let filling = Arc::clone(&served.keys);
-    tokio::spawn(async move { filling.run().await });
     if !config.read_only {
+        let filling = Arc::clone(&served.keys);
+        tokio::spawn(async move { filling.run().await });
         tokio::spawn(super::orders::run(
             Arc::clone(&served),
             config.clone(),
@@ -87,7 +102,8 @@ pub async fn run(
             orders,
             context.config.operator_url.is_empty(),
         ));
-        tokio::spawn(beat(Arc::clone(&served), Arc::clone(&row)));
+        let (keeping, row) = (Arc::clone(&served), Arc::clone(&row));
+        tokio::spawn(async move { keep_lease(&keeping, &row).await });
     }
     follow(&served, &row).await;
 }
@@ -123,6 +139,21 @@ async fn open(request: &Request, root_key: &RootKey, watch: &KeyWatch, row: &Row
         row.set_phase(phase, error.reason(), error.explain());
         tokio::time::sleep(pause).await;
     }
+}
+
+/// As [`serve`], on a thread that may wait for the storage.
+pub async fn serve_in_background(
+    volume: Volume,
+    config: &VolumeConfig,
+    root_key: &Arc<RootKey>,
+    watch: &Arc<KeyWatch>,
+    row: &Arc<Row>,
+) -> Result<Arc<Served>, String> {
+    let (config, row) = (config.clone(), Arc::clone(row));
+    let (root_key, watch) = (Arc::clone(root_key), Arc::clone(watch));
+    let work = move || serve(volume, &config, &root_key, &watch, &row).map(Arc::new);
+    let served = tokio::task::spawn_blocking(work).await;
+    served.unwrap_or_else(|_| Err("serve the volume: it was cut short".into()))
 }
 
 /// Serves an open volume: its filesystem answers as soon as the watch has a proof.
@@ -171,6 +202,7 @@ pub fn serve(
         keys,
         watch: Arc::clone(watch),
         root_key: Arc::clone(root_key),
+        fenced: Arc::default(),
     })
 }
 
@@ -214,25 +246,14 @@ async fn apply(served: &Arc<Served>, row: &Row, seen: &Seen) {
     row.set_phase(phase, why.reason, why.message.clone());
 }
 
-/// Says on shared storage that the holder lives.
-async fn beat(served: Arc<Served>, row: Arc<Row>) {
-    loop {
-        tokio::time::sleep(BEAT).await;
-        let mut volume = served.volume.lock().await;
-        let Some(volume) = volume.as_mut() else { return };
-        if volume.backing().is_local() {
-            continue;
-        }
-        match volume.lease.beat() {
-            Err(error @ VolumeError::InUse { .. }) => {
-                let fs = Arc::clone(&served.fs);
-                let _ = tokio::task::spawn_blocking(move || fs.suspend()).await;
-                row.give_up(error.reason(), error.explain());
-                return;
-            }
-            Err(error) => tracing::warn!(%error, "cannot renew the lease"),
-            Ok(()) => {}
-        }
+/// Keeps the lease of a volume that is served, and fences the volume off when another one has taken it over.
+pub async fn keep_lease(served: &Arc<Served>, row: &Row) {
+    let Some(keeping) = served.volume.lock().await.as_ref().map(|volume| Lease::keep(&volume.lease)) else {
+        return;
+    };
+    if let Err(error) = keeping.await {
+        served.fence().await;
+        row.give_up(error.reason(), error.explain());
     }
 }
 

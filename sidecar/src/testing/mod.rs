@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::config::Wrapping;
+use contract::config::{Credential, Profile, Provider, Suspension, Volume as VolumeConfig, Wrapping};
 use devkms::{Config, Fault, FaultKind, Grant, Role, Rules, Seed, Server};
 use envelope::{BlockCipher, Geometry, HeaderRegion, KeySlot, Ownership, PAGE, PAYLOAD, Preamble};
 use kms::admin::KmsAdmin;
@@ -42,7 +42,7 @@ impl TestKms {
             .api_key("rewrap", "rewrap-key", rewrap)
             .api_key("owner", "owner-key", Grant::role(Role::Manager));
         let rules = Rules { rotation_interval: 0, enable_delay: 0, restore_delay: 0, ..Rules::default() };
-        let server = Server::start(Config { rules, ..Config::ephemeral(seed) }).unwrap();
+        let server = Server::start(Config { rules, ..Config::ephemeral_tls(seed) }).unwrap();
         let config = config(&server);
         let secret = Some(SecretString::from("owner-key".to_owned()));
         let admin = kms::connect_admin(&config, secret, &Options::default()).unwrap();
@@ -59,11 +59,44 @@ impl TestKms {
         self.connect("rewrap-key", Duration::ZERO)
     }
 
+    /// As [`TestKms::data`], and one call may take as long as a real one.
+    pub fn patient(&self) -> Arc<RootKey> {
+        self.connect_with("data-key", Duration::from_secs(60), Duration::from_secs(10))
+    }
+
+    /// The profile with which programs reach it, and its certificate authority and `api_key` as files in `dir`.
+    pub fn profile(&self, dir: &Path, api_key: &str) -> Profile {
+        let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        std::fs::write(dir.join("key"), api_key).unwrap();
+        std::fs::write(dir.join("kms-ca.crt"), self.server.ca_pem().unwrap()).unwrap();
+        let url = self.server.https_url();
+        Profile {
+            namespace: "security".into(),
+            name: "root".into(),
+            provider: Provider::KeyProtect {
+                endpoint: url.clone(),
+                iam_endpoint: url,
+                instance: INSTANCE.into(),
+                root_key: KEY.into(),
+                key_ring: None,
+            },
+            credential: Credential::ApiKeyFile { path: path("key") },
+            ca_file: Some(path("kms-ca.crt")),
+            poll_seconds: 30,
+            key_ttl_seconds: 300,
+            outage_grace_seconds: 0,
+        }
+    }
+
     fn connect(&self, key: &str, cache_ttl: Duration) -> Arc<RootKey> {
+        self.connect_with(key, cache_ttl, Duration::from_millis(700))
+    }
+
+    fn connect_with(&self, key: &str, cache_ttl: Duration, attempt_timeout: Duration) -> Arc<RootKey> {
         let options = Options {
             cache_ttl,
             denial_window: Duration::from_millis(20),
-            attempt_timeout: Duration::from_millis(700),
+            attempt_timeout,
             default_deadline: Duration::from_secs(3),
             retry: RetryPolicy { attempts: 2, base: Duration::from_millis(5), ..RetryPolicy::default() },
             breaker: kms::BreakerPolicy { failures: 1000, open_for: Duration::from_millis(10) },
@@ -120,6 +153,24 @@ fn config(server: &Server) -> ProviderConfig {
         ca: None,
         allow_loopback_http: true,
     })
+}
+
+/// How a sidecar is told to serve a volume.
+pub fn volume_config() -> VolumeConfig {
+    VolumeConfig {
+        name: "data".into(),
+        claim: "data-0".into(),
+        profile: 0,
+        wrapping: Wrapping::Grouped,
+        ownership: contract::config::Ownership::Virtual,
+        strict: false,
+        read_only: false,
+        suspension: Suspension::Error,
+        storage_entries: vec![],
+        accepted_origins: vec![],
+        pinned_volume_id: None,
+        sweep_files_per_second: 0,
+    }
 }
 
 /// What a sidecar asks for.

@@ -6,13 +6,13 @@ use std::io::{IoSlice, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contract::check_in::{CheckInReply, VolumeOrder, VolumePhase};
-use contract::config::{
-    CONFIG_VERSION, Credential, Ownership, Profile, Provider, Suspension, Volume, Wrapping,
-};
+use contract::config::{CONFIG_VERSION, Ownership, Profile, Volume};
 use contract::control::{Refusal, Reply, Request};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen,
@@ -25,13 +25,15 @@ use crate::gate::{Mount, Verdict, look};
 use crate::mount::open_and_mount;
 use crate::serve::status_file;
 use crate::testing::operator::{Authority, FakeOperator, files};
-use crate::testing::{INSTANCE, KEY, TestKms, can_mount, version};
+use crate::testing::{TestKms, can_mount, version, volume_config};
 
 /// What the driver was asked, and the end of its listener.
 struct FakeDriver {
     asked: Arc<Mutex<Vec<Request>>>,
     peers: Arc<Mutex<Vec<i32>>>,
-    lost: Arc<std::sync::atomic::AtomicBool>,
+    lost: Arc<AtomicBool>,
+    /// The mount is gone when the sidecar resumes it: it must attach again.
+    again: Arc<AtomicBool>,
 }
 
 impl FakeDriver {
@@ -41,9 +43,14 @@ impl FakeDriver {
             socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
         listen(&listener, Backlog::new(4).unwrap()).unwrap();
-        let driver = Self { asked: Arc::default(), peers: Arc::default(), lost: Arc::default() };
-        let (asked, peers, lost) =
-            (Arc::clone(&driver.asked), Arc::clone(&driver.peers), Arc::clone(&driver.lost));
+        let driver = Self {
+            asked: Arc::default(),
+            peers: Arc::default(),
+            lost: Arc::default(),
+            again: Arc::default(),
+        };
+        let (asked, peers) = (Arc::clone(&driver.asked), Arc::clone(&driver.peers));
+        let (lost, again) = (Arc::clone(&driver.lost), Arc::clone(&driver.again));
         std::thread::spawn(move || {
             while let Ok(peer) = accept(listener.as_raw_fd()) {
                 peers.lock().unwrap().push(peer);
@@ -51,7 +58,7 @@ impl FakeDriver {
                 let peer = unsafe { OwnedFd::from_raw_fd(peer) };
                 while let Some(request) = next(&peer) {
                     asked.lock().unwrap().push(request.clone());
-                    answer(&peer, &request, &target, lost.load(std::sync::atomic::Ordering::SeqCst));
+                    answer(&peer, &request, &target, lost.load(SeqCst), again.swap(false, SeqCst));
                 }
             }
         });
@@ -75,7 +82,7 @@ fn next(peer: &OwnedFd) -> Option<Request> {
     serde_json::from_slice(&buffer[..len]).ok()
 }
 
-fn answer(peer: &OwnedFd, request: &Request, target: &Path, lost: bool) {
+fn answer(peer: &OwnedFd, request: &Request, target: &Path, lost: bool, again: bool) {
     let (reply, device) = match request {
         Request::Attach { .. } if lost => {
             let message = "it was served before".to_owned();
@@ -85,6 +92,10 @@ fn answer(peer: &OwnedFd, request: &Request, target: &Path, lost: bool) {
             Ok(device) => (Reply::Granted { connection: 1 }, Some(device)),
             Err(error) => (Reply::Refused { reason: Refusal::Unavailable, message: error.to_string() }, None),
         },
+        Request::Resume { .. } if again => {
+            let message = "its mount is gone".to_owned();
+            (Reply::Refused { reason: Refusal::AttachAgain, message }, None)
+        }
         _ => (Reply::Done, None),
     };
     let text = serde_json::to_vec(&reply).unwrap();
@@ -100,6 +111,7 @@ struct Pod {
     kms: TestKms,
     driver: FakeDriver,
     ttl: u32,
+    read_only: bool,
     stop: Option<oneshot::Sender<()>>,
     sidecar: Option<tokio::task::JoinHandle<()>>,
 }
@@ -110,9 +122,8 @@ impl Pod {
         for name in ["raw/data", "plain", "run"] {
             std::fs::create_dir_all(dir.path().join(name)).unwrap();
         }
-        std::fs::write(dir.path().join("key"), "data-key").unwrap();
         let driver = FakeDriver::start(&dir.path().join("s"), dir.path().join("plain"));
-        Self { kms: TestKms::start(), driver, dir, ttl: 60, stop: None, sidecar: None }
+        Self { kms: TestKms::start(), driver, dir, ttl: 60, read_only: false, stop: None, sidecar: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -120,37 +131,12 @@ impl Pod {
     }
 
     fn config(&self, operator_url: &str) -> SidecarConfig {
-        let url = self.kms.server.url();
         let profile = Profile {
-            namespace: "security".into(),
-            name: "root".into(),
-            provider: Provider::KeyProtect {
-                endpoint: url.clone(),
-                iam_endpoint: url,
-                instance: INSTANCE.into(),
-                root_key: KEY.into(),
-                key_ring: None,
-            },
-            credential: Credential::ApiKeyFile { path: self.path("key").to_str().unwrap().into() },
-            ca_file: None,
             poll_seconds: 1,
             key_ttl_seconds: self.ttl,
-            outage_grace_seconds: 0,
+            ..self.kms.profile(self.dir.path(), "data-key")
         };
-        let volume = Volume {
-            name: "data".into(),
-            claim: "data-0".into(),
-            profile: 0,
-            wrapping: Wrapping::Grouped,
-            ownership: Ownership::Native,
-            strict: false,
-            read_only: false,
-            suspension: Suspension::Error,
-            storage_entries: vec![],
-            accepted_origins: vec![],
-            pinned_volume_id: None,
-            sweep_files_per_second: 0,
-        };
+        let volume = Volume { ownership: Ownership::Native, read_only: self.read_only, ..volume_config() };
         SidecarConfig {
             version: CONFIG_VERSION,
             operator_url: operator_url.into(),
@@ -302,15 +288,7 @@ async fn a_disabled_key_suspends_reads_of_open_and_cached_files_and_an_enabled_o
         .await;
     let file = Arc::new(file);
     pod.kms.set_enabled(false).await;
-    let errno = |file: &Arc<File>| {
-        let file = Arc::clone(file);
-        pod.blocking(move |_| file.read_at(&mut [0; 4096], 8192).err().and_then(|error| error.raw_os_error()))
-    };
-    let start = Instant::now();
-    while errno(&file).await != Some(libc::ENOKEY) {
-        assert!(start.elapsed() < Duration::from_secs(20), "a read is refused");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    is_refused(&pod, &file).await;
     let refused = pod
         .blocking({
             let file = Arc::clone(&file);
@@ -334,6 +312,74 @@ async fn a_disabled_key_suspends_reads_of_open_and_cached_files_and_an_enabled_o
         page
     });
     assert_eq!(written.await, [7; 4096]);
+    pod.end().await;
+}
+
+/// Reads a page that the kernel has cached until it is refused with `ENOKEY`.
+async fn is_refused(pod: &Pod, file: &Arc<File>) {
+    let start = Instant::now();
+    loop {
+        let file = Arc::clone(file);
+        let read = pod.blocking(move |_| file.read_at(&mut [0; 4096], 8192));
+        if read.await.is_err_and(|error| error.raw_os_error() == Some(libc::ENOKEY)) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "a read is refused");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_a_new_mount_a_disabled_key_still_takes_cached_pages_away() {
+    if !can_mount() {
+        return;
+    }
+    let mut pod = Pod::new();
+    pod.start();
+    pod.passes().await;
+    pod.blocking(|plain| std::fs::write(plain.join("file"), vec![7; 100_000]).unwrap()).await;
+    // The first mount goes, as with a driver that lost it, and the sidecar is told to attach again.
+    pod.driver.again.store(true, SeqCst);
+    pod.driver.hang_up();
+    let resumed = Request::Resume { volume: "data".into(), connection: 1 };
+    wait("the session is to be resumed", || pod.driver.asked(&resumed)).await;
+    rustix::mount::unmount(pod.path("plain"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    let attached = || {
+        let asked = pod.driver.asked.lock().unwrap();
+        asked.iter().filter(|request| matches!(request, Request::Attach { .. })).count() == 2
+    };
+    wait("it attaches again", attached).await;
+    pod.passes().await;
+    let file = pod.blocking(|plain| {
+        let mut file = File::open(plain.join("file")).unwrap();
+        file.read_to_end(&mut Vec::new()).unwrap();
+        file
+    });
+    let file = Arc::new(file.await);
+    pod.kms.set_enabled(false).await;
+    is_refused(&pod, &file).await;
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pod_that_only_reads_makes_no_keys() {
+    if !can_mount() {
+        return;
+    }
+    let mut pod = Pod::new();
+    pod.start();
+    pod.passes().await;
+    pod.blocking(|plain| std::fs::write(plain.join("file"), b"contents").unwrap()).await;
+    pod.end().await;
+    std::fs::remove_dir_all(pod.path("raw/data/.cofferdam/groups")).unwrap();
+    std::fs::create_dir(pod.path("raw/data/.cofferdam/groups")).unwrap();
+    pod.kms.server.reset_tallies();
+    pod.read_only = true;
+    pod.start();
+    pod.passes().await;
+    assert_eq!(pod.blocking(|plain| std::fs::read(plain.join("file")).unwrap()).await, b"contents");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pod.kms.server.tally("wrap").requests, 0);
     pod.end().await;
 }
 
@@ -452,7 +498,7 @@ async fn a_restart_of_the_node_driver_does_not_end_the_session() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_session_is_reported_and_stays_lost_although_the_volume_opens() {
     let mut pod = Pod::new();
-    pod.driver.lost.store(true, std::sync::atomic::Ordering::SeqCst);
+    pod.driver.lost.store(true, SeqCst);
     pod.start();
     let path = pod.path("run/status.json");
     let lost = || {
@@ -477,7 +523,7 @@ async fn plaintext_on_the_volume_is_refused_untouched_and_the_pod_waits_and_says
     pod.start();
     let says = || matches!(pod.gate(), Verdict::Wait(why) if why.starts_with("PlaintextFound"));
     wait("the gate says why", says).await;
-    assert!(pod.started());
+    wait("started", || pod.started()).await;
     assert_eq!(std::fs::read_dir(pod.path("raw/data")).unwrap().count(), 1);
     pod.end().await;
 }
