@@ -205,12 +205,14 @@ pub struct Rotation {
     #[serde(default = "default_interval_months")]
     #[schemars(range(min = 1, max = 12))]
     pub interval_months: u32,
-    /// Who rotates when the time has come. Default: the KMS where it has a rotation policy (Key Protect), else the operator.
+    /// Who rotates when the time has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<RotatedBy>,
 }
 
-/// Who rotates a managed root key.
+/// Who rotates: `Kms`, by the rotation policy that the operator sets there, or `Operator`, once the current version is older than
+/// the interval. Default: `Kms` where it has such a policy (Key Protect), else `Operator`.
+// The text above stands in the CRD; those of the variants do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RotatedBy {
     /// The KMS, by the rotation policy that the operator sets there. It goes on without the cluster. The admin credential must be

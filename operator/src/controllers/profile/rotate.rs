@@ -89,15 +89,12 @@ async fn report(
 ) -> Result<(), Error> {
     let mut conditions = reported.conditions.clone();
     let status = said.map(|said| &said.status);
-    let changed = match said {
-        Some(Said { verdict, .. }) => {
-            let now = Time(Timestamp::now());
-            put(&mut conditions, types::ROTATION_MANAGED, verdict, profile.metadata.generation, &now)
-        }
-        None => {
-            conditions.retain(|condition| condition.type_ != types::ROTATION_MANAGED);
-            false
-        }
+    let changed = if let Some(Said { verdict, .. }) = said {
+        let now = Time(Timestamp::now());
+        put(&mut conditions, types::ROTATION_MANAGED, verdict, profile.metadata.generation, &now)
+    } else {
+        conditions.retain(|condition| condition.type_ != types::ROTATION_MANAGED);
+        false
     };
     if conditions != reported.conditions || status != reported.rotation.as_ref() {
         write(shared, profile, &conditions, status).await?;

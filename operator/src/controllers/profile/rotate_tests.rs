@@ -227,6 +227,17 @@ async fn a_rotation_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn what_has_changed_since_the_first_look_counts() {
+    let stage = Stage::new(31, secret("rotator"), operator_monthly()).await;
+    let profile: KmsProfile = serde_json::from_value(stage.profile.clone()).unwrap();
+    let stale = look::look(&stage.shared, &profile).await;
+    let admin = stage.shared.connections.admin(&stage.shared.client, &profile).await.unwrap();
+    admin.rotate(&kms::KeyRef(KEY.into()), &CallCtx::default()).await.unwrap();
+    manage(&stage.shared, &profile, &stale, &KmsProfileStatus::default()).await.unwrap();
+    assert_eq!(stage.asked("kms.secrets.rotate").len(), 1, "somebody else has rotated it");
+}
+
+#[tokio::test]
 async fn the_kms_gets_a_policy_and_rotates_by_it() {
     let rotation = json!({"managed": true, "intervalMonths": 2});
     let mut stage = Stage::new(1, secret("policies"), rotation).await;

@@ -15,7 +15,7 @@ fn day(days: i64) -> Timestamp {
     Timestamp::from_second(START + days * DAY).unwrap()
 }
 
-fn profile(rotation: Value) -> KmsProfile {
+fn profile(rotation: &Value) -> KmsProfile {
     let credential = json!({"apiKeySecret": {"name": "s"}});
     serde_json::from_value(json!({
         "apiVersion": "cofferdam.io/v1alpha1", "kind": "KmsProfile",
@@ -31,12 +31,12 @@ fn profile(rotation: Value) -> KmsProfile {
 
 /// Rotated by the operator once a month of 30 days.
 fn operated() -> KmsProfile {
-    profile(json!({"managed": true, "by": "Operator", "intervalMonths": 1}))
+    profile(&json!({"managed": true, "by": "Operator", "intervalMonths": 1}))
 }
 
 /// Rotated by the KMS once a month of 30 days.
 fn by_kms() -> KmsProfile {
-    profile(json!({"managed": true, "intervalMonths": 1}))
+    profile(&json!({"managed": true, "intervalMonths": 1}))
 }
 
 /// An enabled key whose current version was made on day 0.
@@ -104,8 +104,8 @@ fn kms(kind: ErrorKind) -> ProfileProblem {
 
 #[test]
 fn without_managed_nothing_is_said_and_nothing_done() {
-    assert_eq!(first(&profile(json!({"managed": false})), look(), day(999)), Step::Observe);
-    assert_eq!(first(&profile(Value::Null), look(), day(999)), Step::Observe);
+    assert_eq!(first(&profile(&json!({"managed": false})), look(), day(999)), Step::Observe);
+    assert_eq!(first(&profile(&Value::Null), look(), day(999)), Step::Observe);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn without_an_admin_credential_nothing_is_done_and_the_message_names_the_field()
 fn key_protect_gets_a_policy_unless_the_profile_says_otherwise() {
     let wanted = Duration::from_hours(24 * 30);
     assert_eq!(act(first(&by_kms(), look(), day(1))).change, Change::SetPolicy(wanted));
-    let three = profile(json!({"managed": true}));
+    let three = profile(&json!({"managed": true}));
     assert_eq!(act(first(&three, with_policy(30), day(1))).change, Change::SetPolicy(wanted * 3));
     let kept = said(first(&by_kms(), with_policy(30), day(1)));
     assert_eq!((kept.verdict.status, kept.verdict.reason.as_str()), ("True", "RotationPolicySet"));
