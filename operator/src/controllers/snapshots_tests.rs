@@ -9,8 +9,8 @@ use crate::fake_api::FakeApi;
 
 const ALL: &str = "/volumesnapshots";
 
-fn at(text: &str) -> Option<Timestamp> {
-    Some(text.parse().unwrap())
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
 }
 
 fn snapshot(name: &str, source: &Value, taken: Option<&str>) -> Value {
@@ -47,10 +47,13 @@ async fn each_is_read_with_its_claim_and_the_time_between_which_it_was_taken() {
         (taken.namespace.as_str(), taken.name.as_str(), taken.claim.as_deref()),
         ("shop", "a", Some("files"))
     );
-    assert_eq!((taken.earliest, taken.latest), (at("2026-03-01T10:00:00Z"), at("2026-03-01T10:00:07Z")));
-    assert_eq!((pending.earliest, pending.latest), (at("2026-03-01T10:00:00Z"), None));
+    assert_eq!(
+        (taken.earliest, taken.latest),
+        (Some(at("2026-03-01T10:00:00Z")), Some(at("2026-03-01T10:00:07Z")))
+    );
+    assert_eq!((pending.earliest, pending.latest), (Some(at("2026-03-01T10:00:00Z")), None));
     // It was there before its object.
-    assert_eq!((brought.claim.as_deref(), brought.earliest), (None, at("2025-01-01T00:00:00Z")));
+    assert_eq!((brought.claim.as_deref(), brought.earliest), (None, Some(at("2025-01-01T00:00:00Z"))));
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ pub(super) fn count(next: &mut KmsProfileStatus, volumes: &[&EncryptedVolume]) {
         for volume in &counted {
             match known_sweep(volume) {
                 Some(sweep) => {
-                    version.files += sweep.files_per_version.get(&version.id).copied().unwrap_or(0)
+                    version.files += sweep.files_per_version.get(&version.id).copied().unwrap_or(0);
                 }
                 None => version.unknown_volumes += 1,
             }
