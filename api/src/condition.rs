@@ -83,6 +83,8 @@ pub mod reasons {
     pub const WRONG_VOLUME: &str = "WrongVolume";
     /// Nobody has checked in for too long.
     pub const NO_CHECK_IN: &str = "NoCheckIn";
+    /// A pod without the sidecar mounts it: it began before the claim was protected.
+    pub const OPEN_POD: &str = "OpenPod";
     /// No pod mounts it.
     pub const DETACHED: &str = "Detached";
     /// The profile has no rewrap credential.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::binding::ProfileReference;
 
 /// A protected claim.
-#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "cofferdam.io",
     version = "v1alpha1",
@@ -37,22 +37,29 @@ use crate::binding::ProfileReference;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
 pub struct EncryptedVolumeSpec {
     /// The claim, in this namespace.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the record of a claim stays that claim's"))]
     pub claim_name: String,
     /// The binding that protects it; kept after the binding is gone.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the record keeps the binding that protected the claim first"))]
     pub binding_name: String,
     /// The profile that protects it.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("a volume does not change its root key"))]
     pub profile: ProfileReference,
-    /// Set by a person: stop protecting this claim. The files stay encrypted. Default: false.
+    /// Set by a person: stop protecting this claim. The files stay encrypted. It counts for the persistent volume that the
+    /// claim has then, not for a later one. Default: false.
     #[serde(default)]
     pub release: bool,
-    /// Set by a person: the volume is gone for good; stop counting it. Default: false.
+    /// Set by a person: the volume is gone for good, or was never written; stop counting it. It counts for the persistent volume that the record
+    /// speaks of then, not for a later one. Default: false.
     #[serde(default)]
     pub acknowledged: bool,
     /// The persistent volume of a record whose claim has left it: the claim was made anew, with another one. Such a record
     /// closes no claim, and counts its files until that persistent volume is gone. Absent: the record is of the claim as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the record of a volume stays that volume's"))]
     pub persistent_volume: Option<String>,
 }
 
@@ -60,6 +67,32 @@ impl EncryptedVolume {
     /// It is the record of a volume that its claim has left: it counts, and closes nothing.
     pub fn has_left_its_claim(&self) -> bool {
         self.spec.persistent_volume.is_some()
+    }
+
+    /// A person has released the volume that the record speaks of now.
+    pub fn is_released(&self) -> bool {
+        let of = |status: &EncryptedVolumeStatus| status.released_volume.clone();
+        self.spec.release && self.is_of_now(of)
+    }
+
+    /// A person has said of the volume that the record speaks of now that it is gone for good.
+    pub fn is_acknowledged(&self) -> bool {
+        let of = |status: &EncryptedVolumeStatus| status.acknowledged_volume.clone();
+        self.spec.acknowledged && self.is_of_now(of)
+    }
+
+    /// Whether the volume may hold files: it was seen written, or there is one and nobody has looked into it. Only where the
+    /// claim was never bound there is none.
+    pub fn may_hold_files(&self) -> bool {
+        let holds =
+            |status: &EncryptedVolumeStatus| status.marker.is_some() || status.persistent_volume.is_some();
+        self.status.as_ref().is_some_and(holds)
+    }
+
+    /// What was said of no volume in particular is said of the first one.
+    fn is_of_now(&self, said: impl Fn(&EncryptedVolumeStatus) -> Option<String>) -> bool {
+        let Some(status) = &self.status else { return true };
+        said(status).is_none_or(|said| status.persistent_volume.as_ref() == Some(&said))
     }
 }
 
@@ -82,6 +115,12 @@ pub struct EncryptedVolumeStatus {
     /// Name of the persistent volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume: Option<String>,
+    /// The persistent volume that `spec.release` was set for. A claim made anew has another one, and is protected again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_volume: Option<String>,
+    /// The persistent volume that `spec.acknowledged` was set for. Another one is counted again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_volume: Option<String>,
     /// From the volume's marker; pinned when it is first seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<Marker>,

@@ -25,6 +25,22 @@ fn the_definitions_in_the_chart_are_current() {
 }
 
 #[test]
+fn what_an_encrypted_volume_is_of_cannot_be_changed() {
+    let all = api::crd::all();
+    let (_, crd) = all.iter().find(|(_, crd)| crd.spec.names.kind == "EncryptedVolume").unwrap();
+    let crd = serde_json::to_value(crd).unwrap();
+    let spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
+    let required: Vec<_> =
+        spec["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    for field in ["claimName", "bindingName", "profile"] {
+        // A rule about a field is not asked while it is absent: it must be there.
+        assert!(required.contains(&field), "{field}");
+        let rules = &spec["properties"][field]["x-kubernetes-validations"];
+        assert_eq!(rules[0]["rule"], "self == oldSelf", "{field}");
+    }
+}
+
+#[test]
 fn every_field_of_a_definition_says_what_it_is() {
     fn undocumented(at: &str, schema: &serde_json::Value, found: &mut Vec<String>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {

@@ -66,6 +66,14 @@ pub fn describes(record: &EncryptedVolume, claim: Option<&PersistentVolumeClaim>
     recorded.is_none() || recorded == bound
 }
 
+/// Whether a person has released the claim as it is now: what was released is a persistent volume, and a claim that was made
+/// anew has another one. `None`: the claim does not exist yet.
+pub fn releases(record: &EncryptedVolume, claim: Option<&PersistentVolumeClaim>) -> bool {
+    let released = record.status.as_ref().and_then(|status| status.released_volume.as_ref());
+    let bound = claim.and_then(|claim| claim.spec.as_ref()).and_then(|spec| spec.volume_name.as_ref());
+    record.spec.release && describes(record, claim) && (released.is_none() || released == bound)
+}
+
 /// What a volume is called in its pod, and how the pod uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Use<'a> {

@@ -91,7 +91,7 @@ async fn run(settings: Settings) -> Result<()> {
     let shared = Arc::new(Shared {
         client: client.clone(),
         events: Events::new(client.clone()),
-        connections: Connections::default(),
+        connections: Connections::new(settings.identity_token_endpoints.clone()),
         jobs: settings.injection.clone(),
         figures: metrics.with_registry(Figures::register),
     });

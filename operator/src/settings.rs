@@ -28,6 +28,14 @@ pub struct Settings {
     /// Where metrics and health endpoints listen (HTTP).
     #[arg(long, env = "COFFERDAM_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
     pub health_address: SocketAddr,
+    /// IAM endpoints that may be shown the operator's own identity token, for profiles with a trusted profile.
+    #[arg(
+        long,
+        env = "COFFERDAM_IDENTITY_TOKEN_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "https://iam.cloud.ibm.com"
+    )]
+    pub identity_token_endpoints: Vec<String>,
     /// What is written into pods.
     #[command(flatten)]
     pub injection: InjectionSettings,

@@ -136,6 +136,76 @@ fn policies_speak_of_the_same_names_as_injection() {
     );
 }
 
+/// The expressions of a policy's validations.
+fn expressions(objects: &[Value], policy: &str) -> Vec<String> {
+    let policy = find(objects, "ValidatingAdmissionPolicy", policy);
+    let validations = policy["spec"]["validations"].as_array().unwrap().iter();
+    validations.map(|validation| validation["expression"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether one of them speaks of all of these.
+fn one_says(expressions: &[String], words: &[&str]) -> bool {
+    expressions.iter().any(|text| words.iter().all(|word| text.contains(word)))
+}
+
+#[test]
+fn only_the_sidecar_holds_a_token_that_speaks_for_the_pods_volumes() {
+    let Some(objects) = render(&[]) else { return };
+    let token = format!("v.name == '{}'", names::TOKEN_VOLUME);
+    let audience = format!("s.?serviceAccountToken.?audience.orValue('') != '{}'", names::TOKEN_AUDIENCE);
+    let words = [token.as_str(), "v.?projected.?sources", &audience];
+    assert!(one_says(&expressions(&objects, "cofferdam-pods"), &words));
+}
+
+#[test]
+fn what_a_volume_of_our_driver_is_follows_from_its_name() {
+    let Some(objects) = render(&[]) else { return };
+    let is = |name: &str, kind: &str| format!("{name} && v.csi.volumeAttributes[k] == '{kind}'");
+    let plain = is(&format!("v.name.startsWith('{}')", names::PLAIN_VOLUME_PREFIX), names::KIND_PLAIN);
+    let ctl = is(&format!("v.name == '{}'", names::CTL_VOLUME), names::KIND_CTL);
+    let run = is(&format!("v.name == '{}'", names::RUN_VOLUME), names::KIND_RUN);
+    let kind = format!("k == '{}'", names::ATTRIBUTE_KIND);
+    assert!(one_says(&expressions(&objects, "cofferdam-pods"), &[&plain, &ctl, &run, &kind]));
+}
+
+#[test]
+fn the_resources_of_our_containers_cannot_be_changed_in_a_live_pod() {
+    let Some(objects) = render(&[]) else { return };
+    let policy = find(&objects, "ValidatingAdmissionPolicy", "cofferdam-live-pods");
+    let resources = policy["spec"]["matchConstraints"]["resourceRules"][0]["resources"].to_string();
+    assert!(resources.contains("pods/resize"), "{resources}");
+    let words = [
+        "c.?resources.?limits",
+        "c.?resources.?requests",
+        "oldObject.spec.containers",
+        "oldObject.spec.?initContainers",
+    ];
+    assert!(one_says(&expressions(&objects, "cofferdam-live-pods"), &words));
+}
+
+#[test]
+fn a_release_opens_the_claim_only_while_the_operator_says_that_it_is_of_this_volume() {
+    let Some(objects) = render(&[]) else { return };
+    let text = find(&objects, "ValidatingAdmissionPolicy", "cofferdam-claims")["spec"].to_string();
+    assert!(text.contains("params.?status.?phase.orValue('') == 'Released'"));
+    assert!(text.contains("variables.released || variables.rewraps"));
+}
+
+#[test]
+fn the_operators_identity_token_goes_to_ibms_iam_unless_told_otherwise() {
+    let endpoints = |values: &[&str]| {
+        let objects = render(values)?;
+        let deployment = find(&objects, "Deployment", "cofferdam-operator");
+        let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+        let it = variables.iter().find(|one| one["name"] == "COFFERDAM_IDENTITY_TOKEN_ENDPOINTS").unwrap();
+        Some(it["value"].as_str().unwrap().to_owned())
+    };
+    let Some(default) = endpoints(&[]) else { return };
+    assert_eq!(default, "https://iam.cloud.ibm.com");
+    let two = endpoints(&["operator.identityTokenEndpoints={https://a.example,https://b.example}"]).unwrap();
+    assert_eq!(two, "https://a.example,https://b.example");
+}
+
 #[test]
 fn every_policy_is_bound_in_all_namespaces_and_denies() {
     let Some(objects) = render(&[]) else { return };
@@ -195,7 +265,14 @@ fn the_operator_is_restricted_and_always_has_a_second_replica() {
     let pod = &deployment["spec"]["template"]["spec"];
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["containers"][0]["securityContext"]["capabilities"]["drop"][0], "ALL");
-    for wrong in ["operator.replicas=1", "node.kubeletRoot=relative", "unknown=1"] {
+    // The operator takes up to 8 s for a decision.
+    for wrong in [
+        "operator.replicas=1",
+        "node.kubeletRoot=relative",
+        "unknown=1",
+        "webhook.timeoutSeconds=8",
+        "operator.identityTokenEndpoints={http://iam.example}",
+    ] {
         let output = template(&[wrong]).unwrap();
         assert!(!output.status.success(), "{wrong} was accepted");
     }

@@ -79,7 +79,7 @@ pub fn merge(
     } else if let Some(sweep) = report.sweep.as_ref().filter(|sweep| sweep.complete) {
         count(&mut next, sweep, now);
     }
-    let phase = phase(report.phase);
+    let phase = if volume.is_released() { "Released" } else { phase(report.phase) };
     next.message = Some(message(report));
     next.pod = (report.phase != VolumePhase::Swept).then(|| from.pod.to_owned());
     next.last_check_in = Some(now.clone());
@@ -189,6 +189,11 @@ fn message(report: &VolumeReport) -> String {
     }
 }
 
+/// A condition's reason cannot be empty.
+fn reason(report: &VolumeReport) -> &str {
+    if report.reason.is_empty() { reasons::UNKNOWN } else { &report.reason }
+}
+
 fn conditions_of(
     next: &mut EncryptedVolumeStatus,
     report: &VolumeReport,
@@ -198,14 +203,13 @@ fn conditions_of(
 ) {
     let why = message(report);
     let suspended = match report.phase {
-        VolumePhase::Suspended => Some(Verdict::yes(reasons::KEY_REFUSED, why)),
-        VolumePhase::Serving => Some(Verdict::no(reasons::READY, "data is served")),
-        VolumePhase::Swept => Some(Verdict::no(reasons::DETACHED, "no pod mounts it")),
-        _ => None,
+        VolumePhase::Suspended => Verdict::yes(reasons::KEY_REFUSED, why),
+        VolumePhase::Serving => Verdict::no(reasons::READY, "data is served"),
+        VolumePhase::Swept | VolumePhase::Sweeping => Verdict::no(reasons::DETACHED, "no pod mounts it"),
+        // Not served, and not because the key is refused: whether it would be is not known.
+        VolumePhase::Waiting | VolumePhase::Failed => Verdict::unknown(reason(report), why),
     };
-    if let Some(verdict) = suspended {
-        put(&mut next.conditions, types::SUSPENDED, &verdict, generation, now);
-    }
+    put(&mut next.conditions, types::SUSPENDED, &suspended, generation, now);
     let torn = report.warnings.iter().any(|warning| warning == check_in::reasons::TORN_WRITES_POSSIBLE);
     if torn {
         let message = "a power cut may leave a block half written: the backing filesystem does not write aligned 4 KiB at once";

@@ -205,3 +205,30 @@ fn a_sweep_that_found_nothing_to_do_leaves_the_volume_clean_since_the_one_before
     unread.last_sweep.as_mut().unwrap().unknown = 1;
     assert_eq!(since(&swept(&unread, "v2", 0, 3000)), at(3000));
 }
+
+#[test]
+fn a_volume_that_is_served_no_more_is_not_said_to_be_served() {
+    let suspended = |status: &EncryptedVolumeStatus| {
+        let condition = conditions::find(&status.conditions, types::SUSPENDED).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    };
+    let before = served();
+    assert_eq!(suspended(&before), ("False".into(), "Ready".into()));
+    for (phase, reason) in
+        [(VolumePhase::Waiting, "KmsUnreachable"), (VolumePhase::Failed, check_in::reasons::SESSION_LOST)]
+    {
+        let report = report("data", phase, reason);
+        let after = merge(&volume(Some(before.clone())), &report, SIDECAR, Some("v1"), &at(1030)).unwrap();
+        assert_eq!(suspended(&after.status), ("Unknown".into(), reason.into()));
+        let again = merge(&volume(Some(after.status)), &serving(3, None), SIDECAR, Some("v1"), &at(1060));
+        assert_eq!(suspended(&again.unwrap().status).0, "False");
+    }
+}
+
+#[test]
+fn a_released_volume_stays_released_while_its_old_pod_still_reports() {
+    let mut released = volume(Some(served()));
+    released.spec.release = true;
+    let merged = merge(&released, &serving(3, None), SIDECAR, Some("v1"), &at(1030)).unwrap();
+    assert_eq!(merged.status.phase.as_deref(), Some("Released"));
+}

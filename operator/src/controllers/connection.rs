@@ -43,16 +43,24 @@ fn declared(reason: &'static str, message: impl Into<String>) -> ProfileProblem 
 type Entry = ([u8; 32], Arc<dyn Kms>);
 
 /// Open connections by profile.
-#[derive(Default)]
 pub struct Connections {
+    /// IAM endpoints that may be shown the operator's own identity token.
+    identity_endpoints: Vec<String>,
     open: Mutex<HashMap<(String, String), Entry>>,
 }
 
 impl Connections {
+    /// None yet. The operator's identity token is shown to these IAM endpoints only: whoever writes a profile chooses its
+    /// endpoint, and could otherwise have the token sent anywhere.
+    pub fn new(identity_endpoints: Vec<String>) -> Self {
+        Self { identity_endpoints, open: Mutex::default() }
+    }
+
     /// The connection of a profile with its *data* credential; reads the Secret and the CA bundle each time, so that a
     /// change counts at once.
     pub async fn of(&self, client: &Client, profile: &KmsProfile) -> Result<Arc<dyn Kms>, ProfileProblem> {
         let namespace = profile.namespace().unwrap_or_default();
+        check_identity_endpoint(&profile.spec, &profile.spec.credentials.data, &self.identity_endpoints)?;
         let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
         let secret = secret(client, &namespace, &profile.spec.credentials.data).await?;
         let config = config(&profile.spec, &profile.spec.credentials.data, ca)?;
@@ -81,6 +89,7 @@ impl Connections {
             return Err(declared(reasons::ADMIN_CREDENTIAL_MISSING, "the profile has no credentials.admin"));
         };
         let namespace = profile.namespace().unwrap_or_default();
+        check_identity_endpoint(&profile.spec, credential, &self.identity_endpoints)?;
         let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
         let secret = secret(client, &namespace, credential).await?;
         let config = config(&profile.spec, credential, ca)?;
@@ -93,6 +102,25 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&(namespace.to_owned(), name.to_owned()));
     }
+}
+
+/// Refuses to show the operator's identity token to an endpoint that the chart does not list.
+fn check_identity_endpoint(
+    spec: &KmsProfileSpec,
+    credential: &Credential,
+    allowed: &[String],
+) -> Result<(), ProfileProblem> {
+    let Some(key_protect) = &spec.key_protect else { return Ok(()) };
+    let plain = |url: &str| url.trim_end_matches('/').to_owned();
+    let endpoint = plain(&key_protect.iam_endpoint);
+    if credential.trusted_profile.is_none() || allowed.iter().any(|one| plain(one) == endpoint) {
+        return Ok(());
+    }
+    let message = format!(
+        "keyProtect.iamEndpoint {endpoint} may not be shown the operator's identity token: whoever runs the operator lists it in \
+         operator.identityTokenEndpoints of the chart's values"
+    );
+    Err(declared(reasons::INVALID_SPEC, message))
 }
 
 fn config(
@@ -153,7 +181,7 @@ async fn secret(
         return tokio::fs::read_to_string(crate::IDENTITY_TOKEN_FILE).await.map(SecretString::from).map_err(
             |_| {
                 let message =
-                    "the operator has no identity token; set operator.identityToken in the chart's values";
+                    "the operator has no identity token; set operator.identityTokenAudience in the chart's values";
                 declared(reasons::SECRET_MISSING, message)
             },
         );
@@ -182,4 +210,44 @@ fn digest(config: &ProviderConfig, secret: &SecretString) -> [u8; 32] {
     digest.update(config);
     digest.update(secret.expose_secret());
     digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn spec(iam_endpoint: &str, data: &serde_json::Value) -> KmsProfileSpec {
+        let key_protect = serde_json::json!({
+            "endpoint": "https://kms", "iamEndpoint": iam_endpoint, "instance": "i", "rootKey": "k",
+        });
+        serde_json::from_value(serde_json::json!({"keyProtect": key_protect, "credentials": {"data": data}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_operators_own_token_goes_to_listed_endpoints_only() {
+        let allowed = ["https://iam.cloud.ibm.com".to_owned()];
+        let trusted = serde_json::json!({"trustedProfile": {"id": "Profile-1"}});
+        let check = |endpoint: &str, data: &serde_json::Value| {
+            let spec = spec(endpoint, data);
+            check_identity_endpoint(&spec, &spec.credentials.data, &allowed)
+        };
+        assert!(check("https://iam.cloud.ibm.com", &trusted).is_ok());
+        assert!(check("https://iam.cloud.ibm.com/", &trusted).is_ok());
+        for other in [
+            "https://iam.cloud.ibm.com.evil.example",
+            "https://evil.example",
+            "https://iam.cloud.ibm.com@evil",
+        ] {
+            let Err(ProfileProblem::Declared { reason, message }) = check(other, &trusted) else {
+                panic!("{other} was shown the token");
+            };
+            assert_eq!(reason, reasons::INVALID_SPEC);
+            assert!(message.contains("operator.identityTokenEndpoints"), "{message}");
+        }
+        // A key of the profile's own namespace is no secret of the operator's.
+        let key = serde_json::json!({"apiKeySecret": {"name": "s"}});
+        assert!(check("https://evil.example", &key).is_ok());
+    }
 }

@@ -4,6 +4,7 @@
 
 mod look;
 mod retirable;
+mod root_key;
 mod rotate;
 mod rotation;
 mod status;
@@ -19,7 +20,7 @@ use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watc
 use kube::{Api, Resource, ResourceExt};
 
 use super::report::report;
-use super::{Shared, conditions, snapshots, spread};
+use super::{ProfileProblem, Shared, conditions, snapshots, spread};
 use crate::causes::Causes;
 
 /// How soon a profile that cannot be used is looked at again: a Secret may have been mended.
@@ -30,6 +31,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error("list the volumes of the cluster")]
     ListVolumes(#[source] kube::Error),
+    #[error("list the profiles of the cluster")]
+    ListProfiles(#[source] kube::Error),
     #[error("write the profile's status")]
     PatchStatus(#[source] kube::Error),
 }
@@ -83,8 +86,10 @@ async fn reconcile(profile: Arc<KmsProfile>, shared: Arc<Shared>) -> Result<Acti
     let volumes = Api::<EncryptedVolume>::all(shared.client.clone());
     let volumes = volumes.list(&ListParams::default()).await.map_err(Error::ListVolumes)?.items;
     let namespace = profile.namespace().unwrap_or_default();
-    let mine: Vec<_> =
-        volumes.iter().filter(|volume| uses(volume, &namespace, &profile.name_any())).collect();
+    let profiles = Api::<KmsProfile>::all(shared.client.clone());
+    let profiles = profiles.list(&ListParams::default()).await.map_err(Error::ListProfiles)?.items;
+    let volumes = root_key::volumes(&profile, key_id(&profile, &found).as_deref(), &profiles, &volumes);
+    let mine: Vec<_> = volumes.iter().collect();
     let mut next = status::next(&profile, &found, &mine, &conditions::now());
     retirable::decide(&mut next, &mine, &snapshots::known(&shared.client, &mine).await);
     say(&shared, &profile, &next).await?;
@@ -97,10 +102,12 @@ async fn reconcile(profile: Arc<KmsProfile>, shared: Arc<Shared>) -> Result<Acti
     Ok(Action::requeue(spread(base, &format!("{namespace}/{}", profile.name_any()))))
 }
 
-fn uses(volume: &EncryptedVolume, namespace: &str, name: &str) -> bool {
-    let own = volume.namespace().unwrap_or_default();
-    let reference = &volume.spec.profile;
-    reference.name == name && reference.namespace.as_deref().unwrap_or(&own) == namespace
+/// What the KMS calls the root key, now or when it last answered.
+fn key_id(profile: &KmsProfile, found: &Result<look::Look, ProfileProblem>) -> Option<String> {
+    match found {
+        Ok(look) => Some(look.info.id.0.clone()),
+        Err(_) => root_key::known_id(profile).map(str::to_owned),
+    }
 }
 
 async fn say(shared: &Shared, profile: &KmsProfile, next: &KmsProfileStatus) -> Result<(), Error> {

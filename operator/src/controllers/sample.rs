@@ -21,7 +21,7 @@ pub fn shared(client: Client) -> Shared {
     Shared {
         events: Events::new(client.clone()),
         client,
-        connections: Connections::default(),
+        connections: Connections::new(vec![]),
         jobs,
         figures: Figures::default(),
     }

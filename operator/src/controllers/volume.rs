@@ -12,7 +12,7 @@ pub mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::condition::types;
+use api::condition::{reasons, types};
 use api::{EncryptedVolume, EncryptedVolumeStatus, KmsProfile};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
@@ -269,6 +269,11 @@ async fn report(
     Ok(())
 }
 
+fn around_open(status: &EncryptedVolumeStatus) -> bool {
+    conditions::find(&status.conditions, types::SUSPENDED)
+        .is_some_and(|said| said.reason == reasons::OPEN_POD)
+}
+
 async fn announce(
     shared: &Shared,
     volume: &EncryptedVolume,
@@ -289,6 +294,9 @@ async fn announce(
         match next.phase.as_deref() {
             Some("Unknown") => shared.events.warning(&about, "NoCheckIn", &message).await,
             Some("Orphaned") => shared.events.warning(&about, "Orphaned", &message).await,
+            Some("Failed") if around_open(next) => {
+                shared.events.warning(&about, reasons::OPEN_POD, &message).await;
+            }
             Some(phase @ ("Detached" | "Released")) => shared.events.normal(&about, phase, &message).await,
             _ => {}
         }

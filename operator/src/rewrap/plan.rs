@@ -105,7 +105,6 @@ pub fn ending(job: &Job) -> Option<Ending> {
 
 /// Jobs that must go: all that run beside a pod or for a version that is none any more, and old history.
 fn surplus(situation: &Situation<'_>) -> Vec<(String, &'static str)> {
-    let spec = &situation.volume.spec;
     let current = situation.profile.and_then(current_version);
     let mut delete = vec![];
     let (running, mut ended): (Vec<&Job>, Vec<&Job>) =
@@ -116,7 +115,7 @@ fn surplus(situation: &Situation<'_>) -> Vec<(String, &'static str)> {
         }
         if !situation.pods.is_empty() {
             delete.push((job.name_any(), "a pod that mounts the claim exists"));
-        } else if spec.release || spec.acknowledged || !situation.bound {
+        } else if given_up(situation.volume) || !situation.bound {
             delete.push((job.name_any(), "the volume is released or gone"));
         } else if current.is_some_and(|current| target(job) != current) {
             delete.push((job.name_any(), "the root key was rotated again"));
@@ -140,11 +139,15 @@ fn current_version(profile: &KmsProfile) -> Option<&str> {
     profile.status.as_ref()?.current_version.as_deref()
 }
 
+/// A person has said of this volume that it is not protected any more, or gone.
+fn given_up(volume: &EncryptedVolume) -> bool {
+    volume.is_released() || volume.is_acknowledged()
+}
+
 /// The version that a Job is needed for.
 fn needed(situation: &Situation<'_>) -> Option<String> {
-    let spec = &situation.volume.spec;
     let status = situation.volume.status.as_ref()?;
-    if spec.release || spec.acknowledged || !situation.bound || status.marker.is_none() {
+    if given_up(situation.volume) || !situation.bound || status.marker.is_none() {
         return None;
     }
     let profile = situation.profile?.status.as_ref()?;

@@ -1,6 +1,9 @@
 //! What a binding means, given what is around it.
 //!
-//! Invariant: pure; a claim that two bindings select belongs to neither until a person decides.
+//! Invariant: pure; a claim that two bindings select belongs to neither until a person decides; a claim whose pods the webhook
+//! injects is recorded, whatever else is wrong.
+
+use std::sync::Arc;
 
 use api::binding::SuspensionMode;
 use api::condition::{reasons, types};
@@ -13,6 +16,7 @@ use kube::core::{Selector, SelectorExt};
 
 use super::look::Around;
 use crate::controllers::conditions::{Verdict, find, put, status as status_of};
+use crate::webhook::injection::{ClaimView, Facts, protection};
 
 /// What to record, and what to say.
 pub struct Plan {
@@ -40,14 +44,54 @@ pub fn plan(binding: &StorageBinding, around: &Around) -> Plan {
     let ready = ready(binding, around, &claims);
     let of_claims = || around.volumes.iter().filter(|volume| !volume.has_left_its_claim());
     let mine =
-        |volume: &&EncryptedVolume| volume.spec.binding_name == binding.name_any() && !volume.spec.release;
+        |volume: &&EncryptedVolume| volume.spec.binding_name == binding.name_any() && !volume.is_released();
     let volumes: Vec<_> = of_claims().filter(mine).collect();
     let recorded = |claim: &str| of_claims().any(|volume| volume.name_any() == claim);
-    let names = claims.iter().map(|claim| claim.name_any());
-    let fresh = names.filter(|name| ready.status == "True" && !recorded(name));
+    let fresh = injected(binding, around, &claims).into_iter().filter(|name| !recorded(name));
     let record: Vec<_> = fresh.map(|name| (name.clone(), spec(binding, &name))).collect();
-    let protected = (volumes.len() + record.len()) as u64;
+    let closed = volumes.iter().filter(|volume| !is_open(volume)).count();
+    let protected = (closed + record.len()) as u64;
     Plan { record, protected, ready, suspended: suspended(around, &volumes) }
+}
+
+/// The claims whose pods the webhook injects for this binding, by its own test: what is wrong with one claim, or with the
+/// binding alone, does not keep the others from being written, so it must not keep them from being recorded.
+fn injected(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeClaim]) -> Vec<String> {
+    if !opted_in(around) {
+        return vec![];
+    }
+    let facts = facts(binding, around, claims);
+    let is_injected = |claim: &&&PersistentVolumeClaim| {
+        let view = ClaimView {
+            name: Some(claim.name_any()),
+            shown: claim.name_any(),
+            labels: claim.labels().clone(),
+            block: is_block(claim),
+        };
+        let by = protection(&facts, &view).ok().flatten().and_then(|protection| protection.binding);
+        !view.block && by.is_some_and(|by| by.name_any() == binding.name_any())
+    };
+    claims.iter().filter(is_injected).map(|claim| claim.name_any()).collect()
+}
+
+fn facts(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeClaim]) -> Facts {
+    Facts {
+        namespace: binding.namespace().unwrap_or_default(),
+        namespace_labels: around.namespace.as_ref().map(|ns| ns.labels().clone()).unwrap_or_default(),
+        claims: claims.iter().map(|&claim| (claim.name_any(), Some(Arc::new(claim.clone())))).collect(),
+        bindings: around.bindings.iter().cloned().map(Arc::new).collect(),
+        volumes: around.volumes.iter().cloned().map(Arc::new).collect(),
+        profiles: around.profile.iter().cloned().map(Arc::new).collect(),
+    }
+}
+
+fn opted_in(around: &Around) -> bool {
+    let label = around.namespace.as_ref().and_then(|namespace| namespace.labels().get(INJECTION_LABEL));
+    label.is_some_and(|value| value == INJECTION_ENABLED)
+}
+
+fn is_block(claim: &PersistentVolumeClaim) -> bool {
+    claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block")
 }
 
 fn spec(binding: &StorageBinding, claim: &str) -> EncryptedVolumeSpec {
@@ -63,8 +107,7 @@ fn spec(binding: &StorageBinding, claim: &str) -> EncryptedVolumeSpec {
 
 fn ready(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeClaim]) -> Verdict {
     let namespace = binding.namespace().unwrap_or_default();
-    let label = around.namespace.as_ref().and_then(|ns| ns.labels().get(INJECTION_LABEL));
-    if label.is_none_or(|value| value != INJECTION_ENABLED) {
+    if !opted_in(around) {
         let message = format!(
             "the namespace is not opted in; run: kubectl label namespace {namespace} {INJECTION_LABEL}={INJECTION_ENABLED}"
         );
@@ -95,7 +138,7 @@ fn ready(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeC
 fn conflict(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeClaim]) -> Option<Verdict> {
     for claim in claims {
         let name = claim.name_any();
-        if claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
+        if is_block(claim) {
             let message = format!("claim {name} is a block volume; only filesystems can be protected");
             return Some(Verdict::no(reasons::BLOCK_VOLUME, message));
         }
@@ -146,14 +189,15 @@ fn of_profile(binding: &StorageBinding, around: &Around, namespace: &str) -> Ver
     }
 }
 
-/// A volume that says so suspends the binding; a refused key does too, also while nothing is mounted.
+/// A volume that says so suspends the binding; a refused key does too, also while nothing is mounted. It is not suspended only
+/// where the key's state and what each volume says are known.
 fn suspended(around: &Around, volumes: &[&EncryptedVolume]) -> Verdict {
     let phase = |volume: &&&EncryptedVolume| {
         volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Suspended")
     };
     let state = around.profile.as_ref().and_then(|profile| profile.status.as_ref());
     let state = state.and_then(|status| status.key_state.as_deref()).unwrap_or("Unknown");
-    let refused = ["Disabled", "PendingDeletion", "Destroyed"].contains(&state);
+    let refused = ["Disabled", "Expired", "PendingDeletion", "Destroyed"].contains(&state);
     if let Some(volume) = volumes.iter().find(phase) {
         let why = volume.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default();
         let message = format!("access to {} is suspended: {why}; the root key is {state}", volume.name_any());
@@ -162,12 +206,27 @@ fn suspended(around: &Around, volumes: &[&EncryptedVolume]) -> Verdict {
     if refused {
         return Verdict::yes(reasons::KEY_REFUSED, format!("the root key is {state} at the KMS"));
     }
-    let message = if state == "Unknown" {
-        "no volume says so; the key's state is not known now"
-    } else {
-        "the root key may be used"
-    };
-    Verdict::no(reasons::READY, message)
+    if let Some(volume) = volumes.iter().find(|volume| is_unknown(volume)) {
+        let why = volume.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default();
+        let message = format!("it is not known whether access to {} is suspended: {why}", volume.name_any());
+        return Verdict::unknown(reasons::UNKNOWN, message);
+    }
+    if state == "Unknown" {
+        return Verdict::unknown(reasons::UNKNOWN, "no volume says so; the key's state is not known now");
+    }
+    Verdict::no(reasons::READY, "the root key may be used")
+}
+
+/// A volume that says that it does not know. One that never had anything to say (no pod has served it yet) is not meant.
+fn is_unknown(volume: &EncryptedVolume) -> bool {
+    let conditions = volume.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    status_of(conditions, types::SUSPENDED) == Some("Unknown")
+}
+
+/// A pod mounts it as it is.
+fn is_open(volume: &EncryptedVolume) -> bool {
+    let conditions = volume.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find(conditions, types::SUSPENDED).is_some_and(|said| said.reason == reasons::OPEN_POD)
 }
 
 /// The binding's next status.
@@ -220,6 +279,7 @@ mod tests {
         );
         let mut status =
             api::KmsProfileStatus { key_state: Some(state.into()), ..api::KmsProfileStatus::default() };
+        status.current_version = Some("v1".into());
         put(
             &mut status.conditions,
             types::READY,
@@ -288,8 +348,94 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_key_suspends_and_an_unknown_state_does_not() {
-        assert_eq!(plan(&binding("app"), &around("Disabled")).suspended.status, "True");
-        assert_eq!(plan(&binding("app"), &around("Unknown")).suspended.status, "False");
+    fn a_refused_key_suspends_and_what_is_not_known_is_said_to_be_unknown() {
+        let of_key = |state: &str| plan(&binding("app"), &around(state)).suspended.status;
+        for state in ["Disabled", "Expired", "PendingDeletion", "Destroyed"] {
+            assert_eq!(of_key(state), "True", "{state}");
+        }
+        assert_eq!((of_key("Enabled"), of_key("Unknown")), ("False", "Unknown"));
+        let mut silent = around("Enabled");
+        silent.volumes = vec![recorded("data-0", &Verdict::unknown(reasons::NO_CHECK_IN, ""))];
+        let suspended = plan(&binding("app"), &silent).suspended;
+        assert_eq!(suspended.status, "Unknown");
+        assert!(suspended.message.contains("data-0"), "{}", suspended.message);
+        silent.volumes = vec![recorded("data-0", &Verdict::no(reasons::READY, ""))];
+        assert_eq!(plan(&binding("app"), &silent).suspended.status, "False");
+    }
+
+    /// A record of this binding that says this of its suspension.
+    fn recorded(claim: &str, suspended: &Verdict) -> EncryptedVolume {
+        let mut volume = EncryptedVolume::new(claim, spec(&binding("app"), claim));
+        let mut status = api::EncryptedVolumeStatus::default();
+        let now = crate::controllers::conditions::now();
+        put(&mut status.conditions, types::SUSPENDED, suspended, None, &now);
+        volume.status = Some(status);
+        volume
+    }
+
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.record.iter().map(|(claim, _)| claim.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_claim_keeps_only_that_one_from_being_recorded() {
+        let mut around = around("Enabled");
+        let claim =
+            |name: &str, mode: &str| object("PersistentVolumeClaim", name, &json!({"volumeMode": mode}));
+        around.claims.extend([claim("raw", "Block"), claim("shared", "Filesystem")]);
+        let mut other = binding("other");
+        other.spec.claims.selector = None;
+        other.spec.claims.names = vec!["shared".into()];
+        around.bindings.push(other);
+        let plan = plan(&binding("app"), &around);
+        assert_eq!((plan.ready.status, names(&plan)), ("False", vec!["data-0"]));
+    }
+
+    #[test]
+    fn claims_that_the_webhook_injects_are_recorded_although_the_binding_is_not_ready() {
+        let mut secret = around("Enabled");
+        secret.missing_pull_secrets.push("pull".into());
+        let mut away = around("Unknown");
+        let status = away.profile.as_mut().unwrap().status.as_mut().unwrap();
+        let now = crate::controllers::conditions::now();
+        put(&mut status.conditions, types::READY, &Verdict::unknown("KmsTimeout", ""), None, &now);
+        let mut refused = around("Disabled");
+        let status = refused.profile.as_mut().unwrap().status.as_mut().unwrap();
+        put(&mut status.conditions, types::READY, &Verdict::no("KeyDisabled", ""), None, &now);
+        for around in [&secret, &away, &refused] {
+            let plan = plan(&binding("app"), around);
+            assert_ne!(plan.ready.status, "True");
+            assert_eq!(names(&plan), ["data-0"], "{}", plan.ready.message);
+        }
+        // The webhook refuses these, or is not asked.
+        let mut never = away;
+        never.profile.as_mut().unwrap().status.as_mut().unwrap().current_version = None;
+        let mut not_opted_in = around("Enabled");
+        not_opted_in.namespace.as_mut().unwrap().metadata.labels = None;
+        for around in [&never, &not_opted_in] {
+            assert!(plan(&binding("app"), around).record.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_claim_that_an_open_pod_mounts_is_not_counted_as_protected() {
+        let mut around = around("Enabled");
+        around.volumes = vec![recorded("data-0", &Verdict::unknown(reasons::OPEN_POD, ""))];
+        let plan = plan(&binding("app"), &around);
+        assert_eq!((plan.protected, plan.suspended.status), (0, "Unknown"));
+    }
+
+    #[test]
+    fn a_release_of_another_persistent_volume_releases_nothing() {
+        let mut around = around("Enabled");
+        let mut volume = recorded("data-0", &Verdict::no(reasons::READY, ""));
+        volume.spec.release = true;
+        let status = volume.status.as_mut().unwrap();
+        (status.released_volume, status.persistent_volume) = (Some("pv-1".into()), Some("pv-2".into()));
+        around.volumes = vec![volume.clone()];
+        assert_eq!(plan(&binding("app"), &around).protected, 1);
+        volume.status.as_mut().unwrap().persistent_volume = Some("pv-1".into());
+        around.volumes = vec![volume];
+        assert_eq!(plan(&binding("app"), &around).protected, 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Which key versions nothing needs any more.
 //!
-//! Invariant: pure; a version is retirable only where every volume is known to have been swept to the current version, and
-//! no VolumeSnapshot of one is older than that. What is not known needs it.
+//! Invariant: pure; a version is retirable only where every volume that its root key protects, under any profile, is known
+//! to have been swept to the current version, and no VolumeSnapshot of one is older than that. What is not known needs it.
 
 use api::condition::reasons;
 use api::profile::VersionStatus;
@@ -78,14 +78,9 @@ fn name(kind: &str, namespace: Option<String>, name: &str) -> String {
     format!("{kind} {}/{name}", namespace.unwrap_or_default())
 }
 
-/// Whether a volume is counted: nobody has said that it is gone for good, and it holds something.
+/// Whether a volume is counted: nobody has said that it is gone for good, and it may hold something.
 pub fn counts(volume: &EncryptedVolume) -> bool {
-    !volume.spec.acknowledged && has_data(volume)
-}
-
-/// A volume whose marker nobody has seen holds nothing that a key version could wrap.
-fn has_data(volume: &EncryptedVolume) -> bool {
-    volume.status.as_ref().is_some_and(|status| status.marker.is_some())
+    !volume.is_acknowledged() && volume.may_hold_files()
 }
 
 /// The last sweep, if it could read every file.
@@ -115,7 +110,7 @@ fn may_hold(
         return false;
     }
     // Snapshots outlive their volume: what a person says of the volume says nothing of them.
-    let mut sources = volumes.iter().filter(|volume| has_data(volume) && snapshot.may_be_of(volume));
+    let mut sources = volumes.iter().filter(|volume| volume.may_hold_files() && snapshot.may_be_of(volume));
     sources.any(|volume| {
         let clean = clean_since(volume, current);
         !matches!((snapshot.earliest, clean), (Some(taken), Some(clean)) if taken > clean + CLOCKS)

@@ -152,3 +152,18 @@ fn without_a_current_version_nothing_is_retirable_and_the_list_stays_short() {
     let found = old(&[&files], &Ok(many));
     assert_eq!((found.older_snapshots, found.blockers.len()), (60, LISTED));
 }
+
+#[test]
+fn a_bound_volume_that_nobody_has_looked_into_counts_until_a_person_says_that_it_is_gone() {
+    let old = |volume: &EncryptedVolume| old(&[volume], &Ok(vec![]));
+    let mut unseen = volume("unseen", None);
+    unseen.status = Some(EncryptedVolumeStatus::default());
+    assert!(old(&unseen).retirable, "the claim was never bound");
+    unseen.status.as_mut().unwrap().persistent_volume = Some("pv-1".into());
+    assert_eq!((old(&unseen).retirable, old(&unseen).unknown_volumes), (false, 1));
+    unseen.spec.acknowledged = true;
+    unseen.status.as_mut().unwrap().acknowledged_volume = Some("pv-1".into());
+    assert!(old(&unseen).retirable);
+    unseen.status.as_mut().unwrap().persistent_volume = Some("pv-2".into());
+    assert!(!old(&unseen).retirable, "that was said of another volume");
+}

@@ -78,7 +78,7 @@ impl Stage {
             mesh_exclusion: true,
         };
         let (events, figures) = (Events::new(client.clone()), Figures::default());
-        let shared = Shared { client, events, connections: Connections::default(), jobs, figures };
+        let shared = Shared { client, events, connections: Connections::new(vec![]), jobs, figures };
         Self { kms, fake, shared: Arc::new(shared), profile }
     }
 

@@ -25,6 +25,10 @@ pub fn next(
     let generation = profile.metadata.generation;
     let was_ready = next.observed_generation == generation
         && status(&next.conditions, types::READY).is_some_and(|status| status != "False");
+    if next.observed_generation != generation {
+        // It may be the id of another key.
+        next.key_id = None;
+    }
     match found {
         Ok(look) => learn(&mut next, look, now),
         Err(problem) => next.key_state = Some(state_after(problem).into()),

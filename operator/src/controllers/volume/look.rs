@@ -3,7 +3,7 @@
 //! Invariant: it reads the API itself, not a cache: what is decided on it may delete or start a Job.
 
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
-use contract::names::REWRAP_LABEL;
+use contract::names::{REWRAP_LABEL, SIDECAR_CONTAINER};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
@@ -152,6 +152,12 @@ async fn job_pods(client: &Client, volume: &EncryptedVolume, jobs: &[Job]) -> Re
 pub fn belongs_to(pod: &Pod, jobs: &[Job]) -> bool {
     let owners = pod.owner_references();
     jobs.iter().any(|job| owners.iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref()))
+}
+
+/// Whether a pod mounts what is on its volumes as it is: it has no sidecar, because it began before the claim was protected.
+pub fn is_open(pod: &Pod) -> bool {
+    let containers = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    !containers.iter().any(|container| container.name == SIDECAR_CONTAINER)
 }
 
 /// Whether a pod mounts a claim.

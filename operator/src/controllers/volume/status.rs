@@ -10,9 +10,9 @@ use kube::ResourceExt;
 
 use super::jobs;
 use super::left;
-use super::look::{Around, bound};
+use super::look::{Around, bound, is_open};
 use super::rewrapped::rewrapped;
-use crate::controllers::conditions::{Verdict, put};
+use crate::controllers::conditions::{Verdict, find, put};
 use crate::rewrap::job::JOB_PREFIX;
 use crate::rewrap::plan::{Plan, ending};
 
@@ -31,10 +31,16 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
     if let (Some(before), Some(bound)) = (&next.persistent_volume, &bound)
         && before != bound
     {
-        // Another volume: nothing that was seen of the old one is true of it.
-        next = EncryptedVolumeStatus::default();
+        // Another volume: nothing that was seen of the old one is true of it, nor what was said of that.
+        next = EncryptedVolumeStatus {
+            released_volume: next.released_volume.or_else(|| Some(before.clone())),
+            acknowledged_volume: next.acknowledged_volume.or_else(|| Some(before.clone())),
+            ..EncryptedVolumeStatus::default()
+        };
     }
     next.persistent_volume = bound.or(next.persistent_volume);
+    pin_what_was_said(volume, &mut next);
+    let volume = &EncryptedVolume { status: Some(next.clone()), ..volume.clone() };
     let (phase, message) = phase(volume, &next, around, plan, now);
     let by_pod = around.pods.iter().any(|pod| Some(pod.name_any()) == next.pod);
     let by_job = around.pods.is_empty() && around.jobs.iter().any(|job| ending(job).is_none());
@@ -42,7 +48,11 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
         let verdict = Verdict::no(reasons::DETACHED, "no pod mounts it");
         put(&mut next.conditions, types::SUSPENDED, &verdict, volume.metadata.generation, now);
     }
-    if phase == "Unknown" {
+    let outdated = suspended_for(&next, reasons::READY) || suspended_for(&next, reasons::OPEN_POD);
+    if open_pod(around).is_some() && phase == "Failed" {
+        let verdict = Verdict::unknown(reasons::OPEN_POD, message.clone());
+        put(&mut next.conditions, types::SUSPENDED, &verdict, volume.metadata.generation, now);
+    } else if phase == "Unknown" || (phase == "Pending" && outdated) {
         let verdict = Verdict::unknown(reasons::NO_CHECK_IN, message.clone());
         put(&mut next.conditions, types::SUSPENDED, &verdict, volume.metadata.generation, now);
     }
@@ -60,6 +70,14 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
     next
 }
 
+/// A person's word is about one persistent volume: the one that was there when it was first seen.
+fn pin_what_was_said(volume: &EncryptedVolume, next: &mut EncryptedVolumeStatus) {
+    let here = next.persistent_volume.clone();
+    let pin = |said: bool, pinned: Option<String>| pinned.or_else(|| here.clone()).filter(|_| said);
+    next.released_volume = pin(volume.spec.release, next.released_volume.take());
+    next.acknowledged_volume = pin(volume.spec.acknowledged, next.acknowledged_volume.take());
+}
+
 fn phase(
     volume: &EncryptedVolume,
     status: &EncryptedVolumeStatus,
@@ -69,9 +87,6 @@ fn phase(
 ) -> (String, String) {
     let say = |phase: &str, message: String| (phase.to_owned(), message);
     let claim = &volume.spec.claim_name;
-    if volume.spec.release {
-        return say("Released", format!("claim {claim} is not protected any more; its files stay encrypted"));
-    }
     if volume.has_left_its_claim() {
         return left::phase(volume, around);
     }
@@ -80,7 +95,23 @@ fn phase(
                        volume, or set spec.acknowledged if it is gone for good";
         return say("Orphaned", around.kept.clone().unwrap_or_else(|| message.into()));
     }
-    let (was, said) = (status.phase.clone().unwrap_or_default(), status.message.clone().unwrap_or_default());
+    if volume.is_released() {
+        return say("Released", format!("claim {claim} is not protected any more; its files stay encrypted"));
+    }
+    let (mut was, said) =
+        (status.phase.clone().unwrap_or_default(), status.message.clone().unwrap_or_default());
+    if let Some(pod) = open_pod(around) {
+        let message = format!(
+            "pod {} mounts it without the sidecar, because it began before the claim was protected: what it writes is not \
+             encrypted; delete the pod",
+            pod.name_any()
+        );
+        return say("Failed", message);
+    }
+    if suspended_for(status, reasons::OPEN_POD) {
+        // That was said here and by no check-in: it is not true any more.
+        was.clear();
+    }
     if let Some(pod) = around.pods.first() {
         return with_pod(status, around, pod, now, (was, said));
     }
@@ -91,10 +122,24 @@ fn phase(
     if status.persistent_volume.is_none() {
         return say("Pending", "the claim is not bound yet".into());
     }
+    if status.marker.is_none() {
+        let message = "no pod mounts it, and nobody has looked into it yet: it counts as unknown until a pod has mounted it, or \
+                       spec.acknowledged says that it was never written";
+        return say("Detached", message.into());
+    }
     match &plan.waits {
         Some(why) => say("Detached", format!("no pod mounts it; rewrapping waits: {why}")),
         None => say("Detached", "no pod mounts it".into()),
     }
+}
+
+fn suspended_for(status: &EncryptedVolumeStatus, reason: &str) -> bool {
+    find(&status.conditions, types::SUSPENDED).is_some_and(|said| said.reason == reason)
+}
+
+/// A pod that mounts the claim as it is.
+fn open_pod(around: &Around) -> Option<&Pod> {
+    around.pods.iter().find(|pod| is_open(pod))
 }
 
 /// What check-ins said, as long as they go on.

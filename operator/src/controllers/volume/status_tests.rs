@@ -31,7 +31,10 @@ fn volume() -> EncryptedVolume {
 }
 
 fn pod(name: &str, made: i64) -> Pod {
-    parse(json!({"metadata": {"name": name, "creationTimestamp": at(made).0.to_string()}}))
+    parse(json!({
+        "metadata": {"name": name, "creationTimestamp": at(made).0.to_string()},
+        "spec": {"containers": [], "initContainers": [{"name": "cofferdam-sidecar"}]},
+    }))
 }
 
 fn around(pods: Vec<Pod>) -> Around {
@@ -124,7 +127,74 @@ fn a_gone_claim_leaves_an_orphan_that_still_counts_and_a_release_is_said() {
     assert_eq!(orphan.persistent_volume.as_deref(), Some("pv-1"));
     let mut released = volume();
     released.spec.release = true;
-    assert_eq!(phase_of(&after(&released, &around, 1010)), "Released");
+    assert_eq!(phase_of(&after(&released, &around, 1010)), "Orphaned", "a new claim of the name is not open");
+}
+
+#[test]
+fn a_volume_that_nobody_has_looked_into_says_what_to_do() {
+    let mut unseen = volume();
+    unseen.status.as_mut().unwrap().marker = None;
+    let message = after(&unseen, &around(vec![]), 1010).message.unwrap();
+    assert!(message.contains("it counts as unknown until a pod has mounted it"), "{message}");
+}
+
+#[test]
+fn what_a_person_said_is_said_of_one_persistent_volume() {
+    let mut around = around(vec![]);
+    let mut said = volume();
+    (said.spec.release, said.spec.acknowledged) = (true, true);
+    let pinned = after(&said, &around, 1010);
+    assert_eq!(phase_of(&pinned), "Released");
+    assert_eq!(pinned.released_volume.as_deref(), Some("pv-1"));
+    assert_eq!(pinned.acknowledged_volume.as_deref(), Some("pv-1"));
+    said.status = Some(pinned);
+    assert!(said.is_released() && said.is_acknowledged());
+
+    around.claim = Some(parse(json!({"metadata": {"name": "files"}, "spec": {"volumeName": "pv-2"}})));
+    said.status = Some(after(&said, &around, 1020));
+    assert!(!said.is_released() && !said.is_acknowledged());
+    assert_eq!(phase_of(said.status.as_ref().unwrap()), "Detached");
+    // Nor before anybody had noted it.
+    let mut unpinned = volume();
+    unpinned.spec.release = true;
+    unpinned.status = Some(after(&unpinned, &around, 1010));
+    assert!(!unpinned.is_released());
+    // Taken back, and said again of the new one.
+    said.spec.release = false;
+    said.status = Some(after(&said, &around, 1030));
+    said.spec.release = true;
+    said.status = Some(after(&said, &around, 1040));
+    assert_eq!(phase_of(said.status.as_ref().unwrap()), "Released");
+    assert!(!said.is_acknowledged());
+}
+
+#[test]
+fn a_pod_that_began_before_the_claim_was_protected_is_named() {
+    let mut open = pod("early", 0);
+    open.spec.as_mut().unwrap().init_containers = None;
+    let status = after(&volume(), &around(vec![pod("app", 0), open]), 1010);
+    assert_eq!(phase_of(&status), "Failed");
+    assert!(status.message.as_ref().unwrap().contains("pod early mounts it without the sidecar"));
+    let said = find(&status.conditions, types::SUSPENDED).unwrap();
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("Unknown", reasons::OPEN_POD));
+    // Once it is gone, what check-ins say stands again.
+    let mut after_it = volume();
+    after_it.status = Some(status);
+    for made in [0, 1015] {
+        let gone = after(&after_it, &around(vec![pod("app", made)]), 1020);
+        assert!(!gone.message.unwrap().contains("early"));
+        assert_ne!(find(&gone.conditions, types::SUSPENDED).unwrap().reason, reasons::OPEN_POD);
+    }
+}
+
+#[test]
+fn nobody_is_said_to_be_served_while_a_new_pod_has_not_spoken() {
+    let mut served = volume();
+    let verdict = Verdict::no(reasons::READY, "data is served");
+    put(&mut served.status.as_mut().unwrap().conditions, types::SUSPENDED, &verdict, None, &at(1000));
+    let pending = after(&served, &around(vec![pod("next", 1200)]), 1210);
+    assert_eq!(phase_of(&pending), "Pending");
+    assert_eq!(conditions::status(&pending.conditions, types::SUSPENDED), Some("Unknown"));
 }
 
 #[test]

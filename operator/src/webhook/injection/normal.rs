@@ -119,8 +119,13 @@ fn refuse_reserved(spec: &Value) -> Result<(), Refusal> {
             return Err(reserved(name));
         }
     }
-    match pod::list(spec, "volumes")?.iter().map(pod::name).find(|name| is_our_volume(name)) {
-        Some(name) => Err(reserved(name)),
+    let volumes = pod::list(spec, "volumes")?;
+    if let Some(name) = volumes.iter().map(pod::name).find(|name| is_our_volume(name)) {
+        return Err(reserved(name));
+    }
+    let of_our_driver = |volume: &&Value| pod::text(volume, "/csi/driver") == Some(CSI_DRIVER);
+    match volumes.iter().find(of_our_driver) {
+        Some(volume) => Err(Refusal::OurDriver { volume: pod::name(volume).to_owned() }),
         None => Ok(()),
     }
 }

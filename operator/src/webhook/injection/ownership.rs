@@ -76,7 +76,8 @@ fn pinned(protection: &Protection<'_>) -> Option<Runner> {
     }
 }
 
-/// Whether every container is known not to run as root.
+/// Whether every container is known not to run as root. A user that the image alone names is not known: such a pod gets native
+/// ownership, whose sidecar serves every user.
 fn is_non_root(spec: &Value) -> Result<bool, Refusal> {
     let of_pod = spec.get("securityContext");
     let all = pod::containers(spec)?;

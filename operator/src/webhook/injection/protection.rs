@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 use super::refusal::Refusal;
-use crate::injection_config::describes;
+use crate::injection_config::{describes, releases};
 
 /// All that decides over a pod beside the pod itself.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +79,8 @@ pub fn protection<'a>(facts: &'a Facts, claim: &ClaimView) -> Result<Option<Prot
         !volume.has_left_its_claim() && Some(&volume.spec.claim_name) == claim.name.as_ref()
     };
     let record = facts.volumes.iter().find(by_name).map(AsRef::as_ref);
-    if record.is_some_and(|record| record.spec.release) {
+    let known = claim.name.as_ref().and_then(|name| facts.claims.get(name)).and_then(Option::as_deref);
+    if record.is_some_and(|record| releases(record, known)) {
         return Ok(None);
     }
     let mut selecting = vec![];
@@ -103,7 +104,6 @@ pub fn protection<'a>(facts: &'a Facts, claim: &ClaimView) -> Result<Option<Prot
         (None, Some(record)) => &record.spec.profile,
     };
     // What the record says of the content counts only where it speaks of the volume that the claim is bound to now.
-    let known = claim.name.as_ref().and_then(|name| facts.claims.get(name)).and_then(Option::as_deref);
     let record = record.filter(|record| describes(record, known));
     if let Some(binding) = binding {
         check_binding(binding)?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every message names the object that a person must change; none holds a secret or a path of a user's file.
 
-use contract::names::{INJECTED_ANNOTATION, PLAIN_VOLUME_PREFIX, SYSTEM_VOLUME_PREFIX};
+use contract::names::{CSI_DRIVER, INJECTED_ANNOTATION, PLAIN_VOLUME_PREFIX, SYSTEM_VOLUME_PREFIX};
 
 /// A pod that cannot be admitted as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +114,14 @@ pub enum Refusal {
     ReservedName {
         /// The name.
         name: String,
+    },
+    /// A volume of our driver under a name of the user's.
+    #[error(
+        "volume {volume} is of the CSI driver {CSI_DRIVER}: remove it; volumes of that driver come from injection alone"
+    )]
+    OurDriver {
+        /// The pod volume's name.
+        volume: String,
     },
     /// A copy of an injected pod whose claims are no longer protected.
     #[error(

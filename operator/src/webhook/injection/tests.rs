@@ -269,6 +269,19 @@ fn one_root_container_among_others_gets_native_ownership() {
 }
 
 #[test]
+fn a_user_that_only_the_image_names_is_served_by_native_ownership() {
+    let mut pod = fixture("job");
+    let spec = pod["spec"].as_object_mut().unwrap();
+    spec.remove("securityContext");
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            container.as_object_mut().unwrap().remove("securityContext");
+        }
+    }
+    assert_eq!(config(&injected(&pod)).volumes[0].ownership, Ownership::Native);
+}
+
+#[test]
 fn a_claim_of_a_pod_without_a_name_is_named_by_kubelet() {
     let pod = injected(&fixture("ephemeral"));
     let env = container(&pod, names::SIDECAR_CONTAINER)["env"].as_array().unwrap();

@@ -149,6 +149,18 @@ fn reserved_names_are_refused_unless_injection_put_them_there() {
 }
 
 #[test]
+fn a_volume_of_our_driver_under_another_name_is_refused_in_injected_pods_too() {
+    let csi =
+        json!({"driver": names::CSI_DRIVER, "volumeAttributes": {names::ATTRIBUTE_KIND: names::KIND_RUN}});
+    let mine = json!({"name": "mine", "csi": csi});
+    for mut pod in [fixture("statefulset"), injected(&fixture("statefulset"))] {
+        pod["spec"]["volumes"].as_array_mut().unwrap().push(mine.clone());
+        let refusal = inject(&pod, &facts(), &settings()).unwrap_err();
+        assert_eq!(refusal, Refusal::OurDriver { volume: "mine".into() });
+    }
+}
+
+#[test]
 fn the_annotation_does_not_let_a_container_of_the_users_take_our_name() {
     let mut pod = injected(&fixture("statefulset"));
     pod["spec"]["containers"][0]["name"] = json!(names::SIDECAR_CONTAINER);

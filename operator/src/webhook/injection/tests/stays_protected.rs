@@ -52,6 +52,30 @@ fn a_released_claim_is_not_protected_any_more() {
 }
 
 #[test]
+fn what_was_released_is_one_volume_and_not_the_claims_name() {
+    let bound_to = |name: &'static str| {
+        move |facts: &mut Facts| {
+            forget_labels(facts);
+            let claim = json!({"metadata": {"name": "data-db-0"}, "spec": {"volumeName": name}});
+            facts.claims.insert("data-db-0".into(), Some(Arc::new(serde_json::from_value(claim).unwrap())));
+        }
+    };
+    let mut released = record(None);
+    released.spec.release = true;
+    let status = released.status.as_mut().unwrap();
+    (status.persistent_volume, status.released_volume) = (Some("pv-1".into()), Some("pv-1".into()));
+    assert_eq!(with(released.clone(), bound_to("pv-1")), Ok(None));
+    assert!(with(released.clone(), bound_to("pv-2")).unwrap().is_some(), "the claim was made anew");
+    released.status.as_mut().unwrap().persistent_volume = Some("pv-2".into());
+    assert!(with(released.clone(), bound_to("pv-2")).unwrap().is_some(), "and the operator has seen it");
+    // Nobody has noted yet of which volume it was said: of the one that the record speaks of.
+    let status = released.status.as_mut().unwrap();
+    (status.persistent_volume, status.released_volume) = (Some("pv-1".into()), None);
+    assert_eq!(with(released.clone(), bound_to("pv-1")), Ok(None));
+    assert!(with(released, bound_to("pv-2")).unwrap().is_some());
+}
+
+#[test]
 fn what_the_volume_was_created_with_wins() {
     let pod = with(record(Some(("Native", 0, 0))), |_| {}).unwrap().unwrap();
     let volume = &config(&pod).volumes[0];

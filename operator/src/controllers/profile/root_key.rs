@@ -1,0 +1,158 @@
+//! Which volumes a root key protects: those of every profile that names it, not of one profile alone.
+//!
+//! Invariant: pure; where it cannot be told whether two profiles name one root key, nothing is known of the other one's volumes.
+
+use api::{EncryptedVolume, KmsProfile};
+use kube::ResourceExt;
+
+/// Whether another profile names the same root key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kin {
+    Same,
+    Perhaps,
+    Other,
+}
+
+/// The volumes of all profiles with the root key of `profile`, which the KMS last called `key_id`. Of volumes whose root key
+/// may be this one the counts are left out, so that they count as unknown.
+pub fn volumes(
+    profile: &KmsProfile,
+    key_id: Option<&str>,
+    profiles: &[KmsProfile],
+    volumes: &[EncryptedVolume],
+) -> Vec<EncryptedVolume> {
+    let kin = |volume: &EncryptedVolume| {
+        if uses(volume, profile) {
+            return Kin::Same;
+        }
+        let other = profiles.iter().find(|other| uses(volume, other));
+        other.map_or(Kin::Other, |other| kin(profile, key_id, other))
+    };
+    let counted = |volume: &EncryptedVolume| match kin(volume) {
+        Kin::Same => Some(volume.clone()),
+        Kin::Perhaps => Some(not_counted(volume.clone())),
+        Kin::Other => None,
+    };
+    volumes.iter().filter_map(counted).collect()
+}
+
+fn not_counted(mut volume: EncryptedVolume) -> EncryptedVolume {
+    if let Some(status) = &mut volume.status {
+        status.last_sweep = None;
+    }
+    volume
+}
+
+fn uses(volume: &EncryptedVolume, profile: &KmsProfile) -> bool {
+    let reference = &volume.spec.profile;
+    let home = reference.namespace.clone().or_else(|| volume.namespace());
+    reference.name == profile.name_any() && home == profile.namespace()
+}
+
+/// An instance is known by its GUID: the same one has public and private endpoints.
+fn kin(profile: &KmsProfile, key_id: Option<&str>, other: &KmsProfile) -> Kin {
+    let (Some(here), Some(there)) = (&profile.spec.key_protect, &other.spec.key_protect) else {
+        return Kin::Other;
+    };
+    if here.instance != there.instance {
+        return Kin::Other;
+    }
+    if here.root_key == there.root_key {
+        return Kin::Same;
+    }
+    match (resolved(&here.root_key, key_id), resolved(&there.root_key, known_id(other))) {
+        (Some(one), Some(two)) if one == two => Kin::Same,
+        (Some(_), Some(_)) => Kin::Other,
+        _ => Kin::Perhaps,
+    }
+}
+
+/// What the KMS called the key, where it was asked about the profile as it is now.
+pub fn known_id(profile: &KmsProfile) -> Option<&str> {
+    let status = profile.status.as_ref()?;
+    let current = status.observed_generation == profile.metadata.generation;
+    status.key_id.as_deref().filter(|_| current)
+}
+
+/// A key's id stands for itself; an alias is what the KMS says.
+fn resolved<'a>(root_key: &'a str, key_id: Option<&'a str>) -> Option<&'a str> {
+    if is_id(root_key) { Some(root_key) } else { key_id }
+}
+
+/// Key Protect's ids are UUIDs; an alias never looks like one.
+fn is_id(root_key: &str) -> bool {
+    let lengths: Vec<_> = root_key.split('-').map(str::len).collect();
+    lengths == [8, 4, 4, 4, 12] && root_key.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "7f7e3c1a-0000-4000-8000-00000000aaaa";
+
+    fn profile(name: &str, instance: &str, root_key: &str, key_id: Option<&str>) -> KmsProfile {
+        serde_json::from_value(json!({
+            "apiVersion": "cofferdam.io/v1alpha1", "kind": "KmsProfile",
+            "metadata": {"name": name, "namespace": "shop", "generation": 1},
+            "spec": {
+                "keyProtect": {"endpoint": format!("https://{name}"), "instance": instance, "rootKey": root_key},
+                "credentials": {"data": {"apiKeySecret": {"name": "s"}}},
+            },
+            "status": {"keyId": key_id, "observedGeneration": 1},
+        }))
+        .unwrap()
+    }
+
+    fn volume(profile: &str) -> EncryptedVolume {
+        serde_json::from_value(json!({
+            "apiVersion": "cofferdam.io/v1alpha1", "kind": "EncryptedVolume",
+            "metadata": {"name": format!("of-{profile}"), "namespace": "shop"},
+            "spec": {"claimName": "v", "bindingName": "b", "profile": {"name": profile}},
+            "status": {"persistentVolume": "pv", "lastSweep": {"targetVersion": "v2"}},
+        }))
+        .unwrap()
+    }
+
+    /// What becomes of the other profile's volume: counted, counted without its counts, or not.
+    fn of_other(mine: &KmsProfile, key_id: Option<&str>, other: KmsProfile) -> Kin {
+        let known = [volume("main"), volume("other")];
+        let found = volumes(mine, key_id, &[mine.clone(), other], &known);
+        assert_eq!(found[0].status, known[0].status, "its own always count");
+        match found.get(1) {
+            None => Kin::Other,
+            Some(found) if found.status == known[1].status => Kin::Same,
+            Some(found) => {
+                assert!(found.status.as_ref().unwrap().last_sweep.is_none());
+                Kin::Perhaps
+            }
+        }
+    }
+
+    #[test]
+    fn volumes_of_every_profile_with_the_root_key_count_and_those_that_may_have_it_are_unknown() {
+        let mine = profile("main", "i", ID, Some(ID));
+        let other =
+            |instance: &str, root_key: &str, id: Option<&str>| profile("other", instance, root_key, id);
+        for (theirs, expected) in [
+            (other("i", ID, None), Kin::Same),
+            (other("i", "alias", Some(ID)), Kin::Same),
+            (other("i", "alias", Some("another")), Kin::Other),
+            (other("i", "7f7e3c1a-0000-4000-8000-00000000bbbb", None), Kin::Other),
+            (other("i", "alias", None), Kin::Perhaps),
+            (other("j", ID, Some(ID)), Kin::Other),
+        ] {
+            let seen = format!("{:?}", theirs.spec.key_protect);
+            assert_eq!(of_other(&mine, Some(ID), theirs), expected, "{seen}");
+        }
+        let by_alias = profile("main", "i", "alias", None);
+        assert_eq!(of_other(&by_alias, None, other("i", ID, None)), Kin::Perhaps);
+        assert_eq!(of_other(&by_alias, Some(ID), other("i", ID, None)), Kin::Same);
+        let mut changed = other("i", "alias", Some("another"));
+        changed.metadata.generation = Some(2);
+        assert_eq!(of_other(&mine, Some(ID), changed), Kin::Perhaps, "the KMS spoke of an earlier spec");
+    }
+}
