@@ -105,9 +105,17 @@ fn writers_that_go_on_over_many_suspensions_lose_no_acknowledged_byte() {
         let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
         let writer = scope.spawn(move || {
             let (mut written, mut refused) = (0_u32, 0_u32);
-            while !stopped() {
-                match file.write_all(format!("{written:06}\n").as_bytes()) {
-                    Ok(()) => written += 1,
+            let mut rest = Vec::new();
+            while !stopped() || !rest.is_empty() {
+                if rest.is_empty() {
+                    rest = format!("{written:06}\n").into_bytes();
+                }
+                // The kernel may split a write at a page's end, and a suspension may come between: what was taken counts.
+                match file.write(&rest) {
+                    Ok(taken) => {
+                        rest.drain(..taken);
+                        written += u32::from(rest.is_empty());
+                    }
                     Err(error) => {
                         assert_eq!(error.raw_os_error(), Some(libc::ENOKEY));
                         refused += 1;
