@@ -52,9 +52,9 @@ fn endless() -> String {
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         let (mut peer, _) = listener.accept().unwrap();
-        let _ = peer.read(&mut [0; 65_536]).unwrap();
+        let _ = peer.read(&mut vec![0; 65_536]).unwrap();
         peer.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-        let chunk = [&b"10000\r\n"[..], &[b' '; 65_536], b"\r\n"].concat();
+        let chunk = [&b"10000\r\n"[..], &vec![b' '; 65_536], b"\r\n"].concat();
         while peer.write_all(&chunk).is_ok() {}
     });
     url

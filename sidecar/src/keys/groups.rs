@@ -209,7 +209,9 @@ impl Groups {
 
     async fn remove(&self, groups: Vec<GroupId>) -> Result<(), KeyError> {
         let work = move |records: &GroupRecords| {
-            groups.iter().for_each(|group| records.remove(*group));
+            for group in &groups {
+                records.remove(*group);
+            }
             Ok(())
         };
         self.records.in_background(work).await
