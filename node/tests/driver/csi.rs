@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::leases::Scene;
 use crate::support::api::{FakeApi, injected};
 use crate::support::driver::{Kubelet, PATIENT, call, ctl, plain, request};
-use crate::support::{isolated, look_at, outcome};
+use crate::support::{isolated, outcome};
 
 const SOON: Duration = Duration::from_secs(5);
 const UID: &str = "6c2e0a5e-1f7b-4a31-9d51-0a2f1c3b4d5e";
@@ -218,9 +218,7 @@ fn unpublishing_what_hangs_or_is_not_there_or_not_ours_succeeds_at_once() {
     isolated(|| {
         let (scene, driver) = Scene::new();
         let mut sidecar = scene.start_sidecar();
-        sidecar.serve_and_hang();
-        let waiter = look_at(&scene.mount);
-        std::thread::sleep(Duration::from_millis(300));
+        let waiter = scene.hang(&mut sidecar);
         scene.api.set_down(true);
         scene.api.delete(&scene.uid);
         let start = Instant::now();

@@ -71,9 +71,7 @@ fn a_server_that_hangs_does_not_hold_up_the_end_of_a_deleted_pod() {
     isolated(|| {
         let (scene, _driver) = scene(SHORT_OVER);
         let mut sidecar = scene.start_sidecar();
-        sidecar.serve_and_hang();
-        let waiter = look_at(&scene.mount);
-        std::thread::sleep(Duration::from_millis(300));
+        let waiter = scene.hang(&mut sidecar);
         scene.api.delete(&scene.uid);
         assert!(!outcome(waiter, SOON).0);
     });
@@ -98,9 +96,7 @@ fn an_adopted_volume_whose_server_hangs_and_never_resumes_is_released() {
     isolated(|| {
         let (scene, driver) = Scene::new();
         let mut sidecar = scene.start_sidecar();
-        sidecar.serve_and_hang();
-        let waiter = look_at(&scene.mount);
-        std::thread::sleep(Duration::from_millis(300));
+        let waiter = scene.hang(&mut sidecar);
         driver.kill();
         let _driver = scene.kubelet.start(&scene.api, SHORT_UNSERVED);
         assert!(!outcome(waiter, SOON).0);

@@ -1,6 +1,7 @@
 //! Who gets the descriptor, how often, and what happens when its holder goes.
 
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,14 @@ impl Scene {
         Sidecar::start(&self.ctl.join("s"), Some(&self.sidecar))
     }
 
+    /// The server takes requests and answers none from now on; a process that waits for such an answer.
+    pub fn hang(&self, sidecar: &mut Sidecar) -> Child {
+        sidecar.serve_and_hang();
+        let waiter = look_at(&self.mount);
+        std::thread::sleep(Duration::from_millis(300));
+        waiter
+    }
+
     /// Whether a process that looks at the mount gets an answer; panics if it gets neither answer nor error.
     pub fn answers(&self) -> bool {
         outcome(look_at(&self.mount), SOON).0
@@ -79,9 +88,7 @@ fn a_server_that_is_killed_leaves_nobody_waiting_and_has_no_successor() {
     isolated(|| {
         let (scene, _driver) = Scene::new();
         let mut sidecar = scene.start_sidecar();
-        sidecar.serve_and_hang();
-        let waiter = look_at(&scene.mount);
-        std::thread::sleep(Duration::from_millis(300));
+        let waiter = scene.hang(&mut sidecar);
         sidecar.kill();
         assert!(!outcome(waiter, SOON).0);
         let mut second = scene.start_sidecar();

@@ -6,7 +6,7 @@ use contract::control::{Refusal, Reply};
 
 use crate::leases::{Scene, refusal};
 use crate::support::driver::{PATIENT, ctl, plain};
-use crate::support::{isolated, look_at, outcome, wait_for};
+use crate::support::{isolated, outcome, wait_for};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -43,9 +43,7 @@ fn a_server_that_dies_while_the_driver_is_away_leaves_nobody_waiting() {
     isolated(|| {
         let (scene, driver) = Scene::new();
         let mut sidecar = scene.start_sidecar();
-        sidecar.serve_and_hang();
-        let waiter = look_at(&scene.mount);
-        std::thread::sleep(Duration::from_millis(300));
+        let waiter = scene.hang(&mut sidecar);
         driver.kill();
         sidecar.kill();
         assert!(!outcome(waiter, SOON).0);

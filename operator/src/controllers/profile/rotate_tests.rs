@@ -13,10 +13,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::conditions::find;
-use crate::controllers::events::Events;
-use crate::controllers::{Connections, Figures};
+use crate::controllers::sample::shared;
 use crate::fake_api::FakeApi;
-use crate::settings::InjectionSettings;
 
 const INSTANCE: &str = "5c6a1f0e-7d0b-4a55-9f3e-2b8d0c9e4a10";
 const KEY: &str = "22222222-2222-4222-8222-222222222222";
@@ -69,17 +67,7 @@ impl Stage {
             },
         });
         fake.put(PROFILE, profile.clone());
-        let jobs = InjectionSettings {
-            image: "cofferdam:1".into(),
-            image_pull_policy: "Never".into(),
-            operator_url: "https://operator:8443".into(),
-            sidecar_cpu: "500m".into(),
-            sidecar_memory: "128Mi".into(),
-            mesh_exclusion: true,
-        };
-        let (events, figures) = (Events::new(client.clone()), Figures::default());
-        let shared = Shared { client, events, connections: Connections::new(vec![]), jobs, figures };
-        Self { kms, fake, shared: Arc::new(shared), profile }
+        Self { kms, fake, shared: Arc::new(shared(client)), profile }
     }
 
     /// One poll; the profile then has the status that was written, as a merge patch does it.
