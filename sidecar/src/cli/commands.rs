@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use contract::config::{CONFIG_VERSION, SidecarConfig};
+use contract::config::{CONFIG_VERSION, SidecarConfig, Status};
 use contract::{exit, names};
 use thiserror::Error;
 
@@ -19,7 +19,8 @@ use crate::{hardening, job, offline, serve};
 pub fn run(cli: Cli) -> i32 {
     match cli.command {
         Command::Serve => serve_command(),
-        Command::Ready { started } => ready(started),
+        Command::Ready => probe(|status| status.ready),
+        Command::Alive => probe(|_| true),
         Command::Gate => gate_command(),
         Command::Job => job_command(),
         Command::Mount(args) => offline::mount(&args),
@@ -97,10 +98,10 @@ fn job_command() -> i32 {
     }
 }
 
-fn ready(started: bool) -> i32 {
+/// A status that is too old counts as none.
+fn probe(passes: impl FnOnce(&Status) -> bool) -> i32 {
     match status_file::read(Path::new(names::STATUS_FILE)) {
-        Ok(status) if started && status.started => exit::OK,
-        Ok(status) if !started && status.ready => exit::OK,
+        Ok(status) if passes(&status) => exit::OK,
         Ok(status) => fail(exit::FAILURE, &status.message),
         Err(text) => fail(exit::FAILURE, &text),
     }

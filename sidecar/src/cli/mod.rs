@@ -37,12 +37,10 @@ pub struct Cli {
 pub enum Command {
     /// Serve the volumes of this pod (configuration: COFFERDAM_CONFIG).
     Serve,
-    /// Probe: succeed if data is served; with --started, if the FUSE servers answer.
-    Ready {
-        /// Ask whether the FUSE servers answer, whatever the KMS does.
-        #[arg(long)]
-        started: bool,
-    },
+    /// Probe: succeed if data is served.
+    Ready,
+    /// Probe: succeed if the sidecar lives, whatever the KMS and the storage do.
+    Alive,
     /// Wait until every mount of the application is proven to be the encrypted one, and serves.
     Gate,
     /// Rewrap the configured volumes once, with a credential that need not unwrap (configuration: COFFERDAM_CONFIG).

@@ -13,6 +13,8 @@ use sha2::Sha256;
 
 use super::{Mount, Verdict};
 
+/// Of a mount that nobody can serve any more.
+const DEAD: &str = "its connection has ended, and this container sees no other one";
 /// `statfs` type of a FUSE mount.
 const FUSE_MAGIC: i64 = 0x6573_5546;
 /// Bytes of the gate's key.
@@ -56,6 +58,7 @@ pub(super) fn look(mount: &Mount, key_file: &Path) -> Verdict {
     let kind = match rustix::fs::statfs(&mount.path) {
         Ok(stat) => stat.f_type,
         Err(Errno::NOENT | Errno::NOTDIR) => return Verdict::Wrong("is not mounted".into()),
+        Err(Errno::NOTCONN | Errno::CONNABORTED) => return Verdict::Dead(DEAD.into()),
         Err(error) => return not_yet("the mount does not answer", &error),
     };
     if kind != FUSE_MAGIC {

@@ -55,8 +55,10 @@ pub struct Common<'a> {
 pub fn sidecar(common: &Common<'_>) -> Value {
     let mut container = base(common, SIDECAR_CONTAINER, "serve", &NATIVE_CAPABILITIES);
     container["restartPolicy"] = json!("Always");
-    container["startupProbe"] = probe(&["ready", "--started"], 1, 600);
-    container["readinessProbe"] = probe(&["ready"], 5, 1);
+    // No startup probe: the gate waits for the FUSE servers itself, a second or two sooner than kubelet would look (ADR 0006).
+    container["readinessProbe"] = probe("ready", 5, 5, 1);
+    // Slow to judge: an end of the sidecar is an end of the application's files, and a starved node is no reason for it.
+    container["livenessProbe"] = probe("alive", 30, 30, 3);
     container["resources"] = resources(&common.resources.0, &common.resources.1);
     let mut mounts = raw_mounts(common);
     mounts.push(mount(CTL_VOLUME, CTL_DIR, true));
@@ -125,12 +127,11 @@ fn security_context(common: &Common<'_>, capabilities: &[&str]) -> Value {
     context
 }
 
-fn probe(arguments: &[&str], period_seconds: u32, failure_threshold: u32) -> Value {
-    let command: Vec<_> = std::iter::once(SIDECAR_PROGRAM).chain(arguments.iter().copied()).collect();
+fn probe(command: &str, period_seconds: u32, timeout_seconds: u32, failure_threshold: u32) -> Value {
     json!({
-        "exec": {"command": command},
+        "exec": {"command": [SIDECAR_PROGRAM, command]},
         "periodSeconds": period_seconds,
-        "timeoutSeconds": 5,
+        "timeoutSeconds": timeout_seconds,
         "successThreshold": 1,
         "failureThreshold": failure_threshold,
     })
