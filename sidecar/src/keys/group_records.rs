@@ -10,11 +10,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use envelope::{GROUP_RECORD_LEN, GroupId, GroupRecord, GroupRecordError};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, unlinkat};
 use rustix::io::Errno;
 
 use super::error::KeyError;
-use crate::volume::entries;
+use crate::volume::{entries, open_file};
 
 /// See the module.
 #[derive(Clone)]
@@ -43,9 +43,13 @@ impl GroupRecords {
         let mut records = Vec::new();
         for entry in entries(&self.dir)? {
             let (name, _) = entry?;
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file: File = match openat(&self.dir, name.as_c_str(), flags, Mode::empty()) {
-                Ok(file) => file.into(),
+            let file = match open_file(&self.dir, name.as_c_str(), OFlags::RDONLY, Mode::empty()) {
+                Ok(file) => file,
+                Err(Errno::NXIO | Errno::LOOP) => {
+                    tracing::warn!("removed what stood in a group record's place and is no file");
+                    let _ = unlinkat(&self.dir, name.as_c_str(), AtFlags::empty());
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot open a group record; files are not concerned");
                     continue;
@@ -68,10 +72,8 @@ impl GroupRecords {
 
     /// Writes a record: one page, one write.
     pub fn write(&self, record: &GroupRecord) -> Result<(), KeyError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let name = record.group.to_string();
-        let file: File =
-            openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?.into();
+        let (name, flags) = (record.group.to_string(), OFlags::WRONLY | OFlags::CREATE);
+        let file = open_file(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
         file.write_all_at(&record.encode()?, 0)?;
         file.sync_data()?;
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 use contract::config::Wrapping;
 use devkms::{Fault, FaultKind};
 
+use super::group_records::GroupRecords;
 use super::*;
 use crate::profile::Lifetimes;
 use crate::testing::{LIFETIMES, Opened, TestKms, header, open, open_with};
@@ -379,18 +380,32 @@ async fn a_key_that_came_after_keys_were_withheld_does_not_stand_ready() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn storage_that_hangs_under_the_group_records_holds_up_nothing_else() {
-    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
-    let opened = open(&kms, dir.path(), Wrapping::Grouped).await;
-    // A pipe that nobody writes to: whoever opens it waits.
-    let pipe = dir.path().join(names::DIR).join(names::GROUPS).join("pipe");
-    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let keys = std::sync::Arc::clone(&opened.keys);
-    let making = tokio::spawn(async move { keys.create().await });
+    let dir = tempfile::tempdir().unwrap();
+    let records = GroupRecords::new(std::fs::File::open(dir.path()).unwrap().into());
+    let (answer, hung) = std::sync::mpsc::channel();
+    let listing = tokio::spawn(async move {
+        let list = move |records: &GroupRecords| {
+            hung.recv().unwrap();
+            records.list()
+        };
+        records.in_background(list).await
+    });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let other = tokio::time::timeout(Duration::from_secs(2), tokio::spawn(async {})).await;
-    let hung = !making.is_finished();
-    drop(std::fs::File::options().write(true).open(&pipe).unwrap());
-    // A pipe is no record: this try may fail.
-    let _ = making.await.unwrap();
-    assert!(hung && other.is_ok());
+    assert!(!listing.is_finished() && other.is_ok());
+    answer.send(()).unwrap();
+    assert!(listing.await.unwrap().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_a_group_records_place_and_is_no_file_is_removed() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    drop(open(&kms, dir.path(), Wrapping::Grouped).await);
+    let groups = dir.path().join(names::DIR).join(names::GROUPS);
+    nix::unistd::mkfifo(&groups.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("/dev/null", groups.join("link")).unwrap();
+    let again = open(&kms, dir.path(), Wrapping::Grouped).await;
+    let written = tokio::time::timeout(Duration::from_secs(20), again.write("one", b"1")).await;
+    assert!(written.is_ok(), "it waits for the other end of the pipe");
+    assert!(!groups.join("pipe").exists() && std::fs::symlink_metadata(groups.join("link")).is_err());
 }

@@ -2,7 +2,6 @@
 //!
 //! Invariant: nothing is written, no lease is taken, and nothing that is shown is secret.
 
-use std::fs::File;
 use std::path::Path;
 
 use contract::exit;
@@ -15,7 +14,7 @@ use super::{OfflineError, finish};
 use crate::cli::{InspectArgs, Output};
 use crate::keys::read_record;
 use crate::sweep::region_file::{self, RegionError};
-use crate::volume::{self, names};
+use crate::volume::{self, names, open_path};
 
 /// Runs the command; the exit code.
 pub fn inspect(args: &InspectArgs) -> i32 {
@@ -33,7 +32,7 @@ fn run(args: &InspectArgs) -> Result<i32, OfflineError> {
 }
 
 fn read<R: Record>(path: &Path) -> Result<Option<Region<R>>, OfflineError> {
-    let file = File::open(path).map_err(OfflineError::Read)?;
+    let file = open_path(path).map_err(OfflineError::Read)?;
     region_file::read::<R>(&file).map_err(|error| match error {
         RegionError::Header(error) => OfflineError::Header(error),
         RegionError::Io(error) => OfflineError::Read(error),
@@ -72,7 +71,7 @@ fn volume(root: &Path) -> Result<Value, OfflineError> {
     let mut groups = Vec::new();
     if let Ok(entries) = std::fs::read_dir(dir.join(names::GROUPS)) {
         for entry in entries.flatten() {
-            let record = File::open(entry.path()).and_then(|file| read_record(&file));
+            let record = open_path(&entry.path()).and_then(|file| read_record(&file));
             groups.push(match record {
                 Ok(Ok(record)) => group(&record),
                 Ok(Err(error)) => json!({ "error": error.to_string() }),
@@ -80,7 +79,7 @@ fn volume(root: &Path) -> Result<Value, OfflineError> {
             });
         }
     }
-    let lease = std::fs::read_to_string(dir.join(names::LEASE)).unwrap_or_default();
+    let lease = open_path(&dir.join(names::LEASE)).and_then(std::io::read_to_string).unwrap_or_default();
     let lease: Value = serde_json::from_str(lease.trim()).unwrap_or(Value::Null);
     Ok(describe_volume(&region, &groups, &lease))
 }

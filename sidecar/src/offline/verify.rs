@@ -20,7 +20,7 @@ use crate::cli::{Output, VerifyArgs, offline_runtime};
 use crate::keys::{KeyError, KeySetup, KeyWatch, VolumeKeys};
 use crate::profile::{self, Lifetimes};
 use crate::sweep::region_file;
-use crate::volume::{self, Purpose, Volume, names};
+use crate::volume::{self, Purpose, Volume, names, open_path};
 
 /// Runs the command; the exit code.
 pub fn verify(args: &VerifyArgs) -> i32 {
@@ -184,7 +184,7 @@ impl Walk {
 
     fn check(&mut self, path: &Path) -> Result<(), Failure> {
         let damaged = |error: &dyn std::error::Error| Failure::Damaged(crate::serve::explain(error));
-        let file = File::open(path).map_err(|error| damaged(&error))?;
+        let file = open_path(path).map_err(|error| damaged(&error))?;
         let len = file.metadata().map_err(|error| damaged(&error))?.len();
         let region = region_file::read::<envelope::Preamble>(&file).map_err(|error| damaged(&error))?;
         let Some(region) = region else {

@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::VolumeError;
 use super::names;
+use super::raw::open_file;
 
 /// How often a holder on shared storage counts its record up.
 pub const BEAT: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ impl Lease {
         watch: Option<Duration>,
     ) -> Result<Self, VolumeError> {
         let own = |source: io::Error| VolumeError::Own { what: "lease", source };
-        let file = open_file(dir, purpose).map_err(own)?;
+        let file = open_lease(dir, purpose).map_err(own)?;
         if !lock(&file, purpose).map_err(own)? {
             return Err(in_use(&read(&file).map_err(own)?));
         }
@@ -207,16 +208,15 @@ fn in_use(record: &Record) -> VolumeError {
     VolumeError::InUse { holder: holder.to_owned() }
 }
 
-fn open_file(dir: BorrowedFd<'_>, purpose: Purpose) -> io::Result<File> {
-    let common = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn open_lease(dir: BorrowedFd<'_>, purpose: Purpose) -> io::Result<File> {
     let mode = Mode::RUSR | Mode::WUSR;
-    let opened = match openat(dir, names::LEASE, common | OFlags::RDWR | OFlags::CREATE, mode) {
+    let opened = match open_file(dir, names::LEASE, OFlags::RDWR | OFlags::CREATE, mode) {
         Err(Errno::ROFS | Errno::ACCESS) if purpose == Purpose::Read => {
-            openat(dir, names::LEASE, common | OFlags::RDONLY, mode)
+            open_file(dir, names::LEASE, OFlags::RDONLY, mode)
         }
         other => other,
     };
-    Ok(opened?.into())
+    Ok(opened?)
 }
 
 /// Locks the whole file; `false` if somebody else has a lock that excludes it.

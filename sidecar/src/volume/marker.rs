@@ -10,10 +10,11 @@ use std::os::unix::fs::FileExt;
 
 use envelope::{Dek, KeySlot, KmsContext, MarkerOptions, MarkerRegion, VolumeId, VolumeMarker, WrappedKey};
 use kms::CallCtx;
-use rustix::fs::{Mode, OFlags, openat, renameat};
+use rustix::fs::{Mode, OFlags, renameat};
 
 use super::error::VolumeError;
 use super::names;
+use super::raw::open_file;
 use crate::keys::{KeyError, RootKey};
 
 /// More than the largest region has.
@@ -21,9 +22,8 @@ const MOST: usize = 16 * envelope::PAGE;
 
 /// Reads and parses the marker.
 pub fn read(dir: BorrowedFd<'_>) -> Result<MarkerRegion, VolumeError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file: File =
-        openat(dir, names::MARKER, flags, Mode::empty()).map_err(|error| own(error.into()))?.into();
+    let opened = open_file(dir, names::MARKER, OFlags::RDONLY, Mode::empty());
+    let file = opened.map_err(|error| own(error.into()))?;
     parse(&file)
 }
 
@@ -60,8 +60,8 @@ pub async fn create(
 }
 
 fn write_new(dir: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file: File = openat(dir, names::MARKER_NEW, flags, Mode::RUSR | Mode::WUSR)?.into();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    let file = open_file(dir, names::MARKER_NEW, flags, Mode::RUSR | Mode::WUSR)?;
     file.write_all_at(bytes, 0)?;
     file.sync_all()?;
     renameat(dir, names::MARKER_NEW, dir, names::MARKER)?;

@@ -24,7 +24,7 @@ pub use backing::Backing;
 pub use error::VolumeError;
 pub use guard::Guard;
 pub use lease::{Lease, Purpose, Record};
-pub use raw::{Contents, RawVolume, entries, exists, open_dir};
+pub use raw::{Contents, RawVolume, entries, exists, open_dir, open_file, open_path};
 
 use crate::keys::RootKey;
 

@@ -143,6 +143,25 @@ pub fn open_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     openat(dir, name, flags, Mode::empty())
 }
 
+/// Opens the regular file `name` with what else `flags` says, following no symlink and waiting for no pipe: whoever holds the
+/// storage can put anything under a name of ours. What is no regular file is [`Errno::NXIO`], as a pipe without a reader is.
+pub fn open_file(
+    dir: impl AsFd,
+    name: impl rustix::path::Arg,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<std::fs::File, Errno> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = openat(dir, name, flags, mode)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    if kind == FileType::RegularFile { Ok(file.into()) } else { Err(Errno::NXIO) }
+}
+
+/// Like [`open_file`], for reading, by a path that a person gave.
+pub fn open_path(path: &Path) -> io::Result<std::fs::File> {
+    Ok(open_file(rustix::fs::CWD, path, OFlags::RDONLY, Mode::empty())?)
+}
+
 /// Whether `name` is there, as anything.
 pub fn exists(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -165,3 +165,45 @@ fn a_volume_that_may_not_be_written_names_both_identities() {
         .unwrap();
     }
 }
+
+/// Fails instead of hanging, where `work` waits for a pipe's other end.
+fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("it waits for the other end of a pipe")
+}
+
+fn plant_pipe(path: &Path) {
+    let _ = std::fs::remove_file(path);
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_a_marker_or_a_lease_is_an_error_and_no_wait() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    drop(open(&request(dir.path()), &kms.data()).await.unwrap());
+    // The lease is taken first: it comes last here.
+    for (name, what) in [(names::MARKER, "marker"), (names::LEASE, "lease")] {
+        plant_pipe(&dir.path().join(names::DIR).join(name));
+        let (request, data, runtime) = (request(dir.path()), kms.data(), tokio::runtime::Handle::current());
+        let error = soon(move || runtime.block_on(open(&request, &data)).map(drop).unwrap_err());
+        let text = error.explain();
+        assert!(text.contains(what) && text.contains("No such device or address"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_never_opened_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    plant_pipe(&dir.path().join("pipe"));
+    std::fs::write(dir.path().join("file"), b"plain").unwrap();
+    std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+    let open = |name: &'static str| {
+        let path = dir.path().join(name);
+        soon(move || open_path(&path).map(drop).map_err(|error| error.raw_os_error()))
+    };
+    assert_eq!(open("file"), Ok(()));
+    for (name, errno) in [("pipe", libc::ENXIO), ("link", libc::ELOOP), (".", libc::ENXIO)] {
+        assert_eq!(open(name), Err(Some(errno)), "{name}");
+    }
+}
