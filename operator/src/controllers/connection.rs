@@ -216,6 +216,7 @@ fn digest(config: &ProviderConfig, secret: &SecretString) -> [u8; 32] {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::fake_api::FakeApi;
 
     fn spec(iam_endpoint: &str, data: &serde_json::Value) -> KmsProfileSpec {
         let key_protect = serde_json::json!({
@@ -249,5 +250,22 @@ mod tests {
         // A key of the profile's own namespace is no secret of the operator's.
         let key = serde_json::json!({"apiKeySecret": {"name": "s"}});
         assert!(check("https://evil.example", &key).is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_connection_is_made_with_the_operators_token_to_an_endpoint_that_is_not_listed() {
+        let (fake, client) = FakeApi::start().await;
+        let connections = Connections::new(vec!["https://iam.cloud.ibm.com".into()]);
+        let trusted = serde_json::json!({"trustedProfile": {"id": "Profile-1"}});
+        let refused = |problem| {
+            let says = |message: &str| message.contains("operator.identityTokenEndpoints");
+            matches!(problem, Some(ProfileProblem::Declared { message, .. }) if says(&message))
+        };
+        let mut profile = KmsProfile::new("main", spec("https://evil.example", &trusted));
+        assert!(refused(connections.of(&client, &profile).await.err()));
+        // Each credential is looked at for itself.
+        profile.spec.credentials.admin = Some(profile.spec.credentials.data.clone());
+        assert!(refused(connections.admin(&client, &profile).await.err()));
+        assert!(fake.asked(&axum::http::Method::GET, "").is_empty(), "nothing was read for it");
     }
 }

@@ -123,3 +123,7 @@ async fn say(shared: &Shared, profile: &KmsProfile, next: &KmsProfileStatus) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "profile/reconcile_tests.rs"]
+mod tests;

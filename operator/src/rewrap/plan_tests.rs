@@ -136,6 +136,20 @@ fn no_job_starts_without_need_or_knowledge() {
 }
 
 #[test]
+fn what_a_person_said_of_another_persistent_volume_keeps_no_job_away() {
+    for said in ["release", "acknowledged"] {
+        let mut stage = Stage::new();
+        stage.volume["spec"][said] = json!(true);
+        stage.volume["status"]["persistentVolume"] = json!("pv-2");
+        stage.volume["status"]["releasedVolume"] = json!("pv-1");
+        stage.volume["status"]["acknowledgedVolume"] = json!("pv-1");
+        assert_eq!(stage.plan().start, start(1), "{said}");
+        stage.volume["status"]["persistentVolume"] = json!("pv-1");
+        assert_eq!(stage.plan().start, None, "{said}");
+    }
+}
+
+#[test]
 fn what_is_unknown_or_asked_for_is_swept_again() {
     let cases: [(&str, Change); 3] = [
         ("files of unknown version", |s| {

@@ -26,7 +26,8 @@ pub fn volumes(
             return Kin::Same;
         }
         let other = profiles.iter().find(|other| uses(volume, other));
-        other.map_or(Kin::Other, |other| kin(profile, key_id, other))
+        // A profile that is gone tells no more which root key it named.
+        other.map_or(Kin::Perhaps, |other| kin(profile, key_id, other))
     };
     let counted = |volume: &EncryptedVolume| match kin(volume) {
         Kin::Same => Some(volume.clone()),
@@ -151,6 +152,8 @@ mod tests {
         let by_alias = profile("main", "i", "alias", None);
         assert_eq!(of_other(&by_alias, None, other("i", ID, None)), Kin::Perhaps);
         assert_eq!(of_other(&by_alias, Some(ID), other("i", ID, None)), Kin::Same);
+        let gone = volumes(&mine, Some(ID), std::slice::from_ref(&mine), &[volume("deleted")]);
+        assert!(gone[0].status.as_ref().unwrap().last_sweep.is_none(), "its profile was deleted");
         let mut changed = other("i", "alias", Some("another"));
         changed.metadata.generation = Some(2);
         assert_eq!(of_other(&mine, Some(ID), changed), Kin::Perhaps, "the KMS spoke of an earlier spec");

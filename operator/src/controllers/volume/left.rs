@@ -16,9 +16,10 @@ use crate::rewrap::job::short_hash;
 /// Bytes of a claim's name in the name of such a record: 253 are allowed.
 const LONGEST: usize = 200;
 
-/// The persistent volume that the claim of this record has left, where something is known of it.
+/// The persistent volume that the claim of this record has left. One that nobody has looked into is none the less known to be
+/// there, and may hold files.
 pub fn behind(volume: &EncryptedVolume, around: &Around) -> Option<String> {
-    let status = volume.status.as_ref().filter(|status| status.marker.is_some())?;
+    let status = volume.status.as_ref()?;
     let (was, is) = (status.persistent_volume.as_ref()?, bound(around.claim.as_ref())?);
     (*was != is).then(|| was.clone())
 }
@@ -91,7 +92,8 @@ pub async fn keep(
     api.patch(&volume.name_any(), &PatchParams::default(), &patch).await
 }
 
-/// Another record that counts the same volume, because its claim is bound to it now.
+/// Another record that counts the same volume, because its claim is bound to it now. Of a volume that nobody has looked into
+/// that one knows as much.
 pub async fn counted_by(client: &Client, volume: &EncryptedVolume) -> Result<Option<String>, kube::Error> {
     let Some(left) = &volume.spec.persistent_volume else { return Ok(None) };
     let id = |volume: &EncryptedVolume| Some(volume.status.as_ref()?.marker.as_ref()?.volume_id.clone());
@@ -101,8 +103,7 @@ pub async fn counted_by(client: &Client, volume: &EncryptedVolume) -> Result<Opt
         !other.has_left_its_claim()
             && status.and_then(|status| status.persistent_volume.as_ref()) == Some(left)
             && status.and_then(|status| status.phase.as_deref()) != Some("Orphaned")
-            && id(other).is_some()
-            && id(other) == id(volume)
+            && (id(volume).is_none() || id(other) == id(volume))
     };
     Ok(all.iter().find(counts).map(ResourceExt::name_any))
 }

@@ -63,6 +63,29 @@ async fn the_volume_that_a_claim_has_left_goes_on_counting_until_it_is_gone() {
 }
 
 #[tokio::test]
+async fn a_volume_that_nobody_has_looked_into_counts_on_after_its_claim_has_left_it() {
+    let (fake, shared) = stage().await;
+    let mut record = fake.get(VOLUME).unwrap();
+    record["status"] = json!({"persistentVolume": "pv-1", "phase": "Detached"});
+    fake.put(VOLUME, record);
+    let mut claim = fake.get(CLAIM).unwrap();
+    claim["spec"]["volumeName"] = json!("pv-2");
+    fake.put(CLAIM, claim);
+    run_for(&fake, &shared, VOLUME).await;
+    let left = fake.paths(&format!("{RECORDS}/files.left-"));
+    assert_eq!(left.len(), 1);
+    let kept: EncryptedVolume = serde_json::from_value(fake.get(&left[0]).unwrap()).unwrap();
+    assert!(kept.may_hold_files() && kept.has_left_its_claim());
+    assert_eq!(kept.status.unwrap().persistent_volume.as_deref(), Some("pv-1"));
+    // Bound to it again, the claim's own record says as much.
+    let mut record = fake.get(VOLUME).unwrap();
+    record["status"] = json!({"persistentVolume": "pv-1", "phase": "Detached"});
+    fake.put(VOLUME, record);
+    run_for(&fake, &shared, &left[0]).await;
+    assert_eq!(fake.get(&left[0]), None);
+}
+
+#[tokio::test]
 async fn a_volume_of_which_nothing_is_there_gets_no_record_of_its_own() {
     let (fake, shared) = stage().await;
     fake.remove("/api/v1/persistentvolumes/pv-1");
