@@ -9,11 +9,11 @@ use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use envelope::{Geometry, GroupId, GroupKey, Ownership, VolumeId};
 use sidecar::fs::{EncryptedFs, MemoryKeys, Options};
-use sidecar::fuse::Session;
+use sidecar::fuse::{End, Session};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -55,10 +55,23 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     obey(&fs, &keys)?;
     let end = match served {
         Served::Given(session) => session.wait(),
-        Served::Mounted(mounted) => mounted.unmount()?,
+        Served::Mounted(mounted) => unmount(mounted)?,
     };
     say(&format!("{end:?}"));
     Ok(())
+}
+
+/// A process that another one is just starting may hold a copy of a descriptor, for a moment.
+fn unmount(mut mounted: sidecar::mount::Mounted) -> std::io::Result<End> {
+    let patience = Instant::now() + Duration::from_secs(5);
+    loop {
+        match mounted.unmount() {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
 }
 
 enum Served {

@@ -74,8 +74,8 @@ impl Mounted {
         end
     }
 
-    /// Unmounts it; fails with `EBUSY` if a process uses it.
-    pub fn unmount(mut self) -> io::Result<End> {
+    /// Unmounts it; fails with `EBUSY` if a process uses it, and goes on serving.
+    pub fn unmount(&mut self) -> io::Result<End> {
         rustix::mount::unmount(&self.target, UnmountFlags::empty())?;
         self.is_ours = false;
         Ok(self.session.wait())
