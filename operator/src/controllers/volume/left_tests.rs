@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{CLAIM, VOLUME, run_for, stage};
+use super::tests::{CLAIM, VOLUME, bind, run_for, stage};
 use super::*;
 use crate::fake_api::FakeApi;
 
@@ -13,9 +13,7 @@ const SNAPSHOTS: &str = "/apis/snapshot.storage.k8s.io/v1/namespaces/shop/volume
 /// The claim was deleted and made anew: it is bound to `pv-2`, and `pv-1` is retained.
 async fn made_anew() -> (FakeApi, Arc<Shared>, String) {
     let (fake, shared) = stage().await;
-    let mut claim = fake.get(CLAIM).unwrap();
-    claim["spec"]["volumeName"] = json!("pv-2");
-    fake.put(CLAIM, claim);
+    bind(&fake, "pv-2");
     let second = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-2"}});
     fake.put("/api/v1/persistentvolumes/pv-2", second);
     run_for(&fake, &shared, VOLUME).await;
@@ -65,12 +63,13 @@ async fn the_volume_that_a_claim_has_left_goes_on_counting_until_it_is_gone() {
 #[tokio::test]
 async fn a_volume_that_nobody_has_looked_into_counts_on_after_its_claim_has_left_it() {
     let (fake, shared) = stage().await;
-    let mut record = fake.get(VOLUME).unwrap();
-    record["status"] = json!({"persistentVolume": "pv-1", "phase": "Detached"});
-    fake.put(VOLUME, record);
-    let mut claim = fake.get(CLAIM).unwrap();
-    claim["spec"]["volumeName"] = json!("pv-2");
-    fake.put(CLAIM, claim);
+    let put_unseen = || {
+        let mut record = fake.get(VOLUME).unwrap();
+        record["status"] = json!({"persistentVolume": "pv-1", "phase": "Detached"});
+        fake.put(VOLUME, record);
+    };
+    put_unseen();
+    bind(&fake, "pv-2");
     run_for(&fake, &shared, VOLUME).await;
     let left = fake.paths(&format!("{RECORDS}/files.left-"));
     assert_eq!(left.len(), 1);
@@ -78,9 +77,7 @@ async fn a_volume_that_nobody_has_looked_into_counts_on_after_its_claim_has_left
     assert!(kept.may_hold_files() && kept.has_left_its_claim());
     assert_eq!(kept.status.unwrap().persistent_volume.as_deref(), Some("pv-1"));
     // Bound to it again, the claim's own record says as much.
-    let mut record = fake.get(VOLUME).unwrap();
-    record["status"] = json!({"persistentVolume": "pv-1", "phase": "Detached"});
-    fake.put(VOLUME, record);
+    put_unseen();
     run_for(&fake, &shared, &left[0]).await;
     assert_eq!(fake.get(&left[0]), None);
 }
@@ -89,9 +86,7 @@ async fn a_volume_that_nobody_has_looked_into_counts_on_after_its_claim_has_left
 async fn a_volume_of_which_nothing_is_there_gets_no_record_of_its_own() {
     let (fake, shared) = stage().await;
     fake.remove("/api/v1/persistentvolumes/pv-1");
-    let mut claim = fake.get(CLAIM).unwrap();
-    claim["spec"]["volumeName"] = json!("pv-2");
-    fake.put(CLAIM, claim);
+    bind(&fake, "pv-2");
     run_for(&fake, &shared, VOLUME).await;
     assert_eq!(fake.paths(&format!("{RECORDS}/files.left-")), [] as [&str; 0]);
     assert_eq!(status(&fake, VOLUME)["persistentVolume"], "pv-2");
@@ -100,9 +95,7 @@ async fn a_volume_of_which_nothing_is_there_gets_no_record_of_its_own() {
 #[tokio::test]
 async fn what_is_known_is_not_forgotten_where_its_own_record_cannot_be_written() {
     let (fake, shared) = stage().await;
-    let mut claim = fake.get(CLAIM).unwrap();
-    claim["spec"]["volumeName"] = json!("pv-2");
-    fake.put(CLAIM, claim);
+    bind(&fake, "pv-2");
     fake.fail_once(axum::http::Method::POST, "/encryptedvolumes", 500);
     let volume: EncryptedVolume = serde_json::from_value(fake.get(VOLUME).unwrap()).unwrap();
     assert!(reconcile(Arc::new(volume), shared.clone()).await.is_err());
@@ -118,9 +111,7 @@ async fn a_person_acknowledges_the_volume_that_was_there_and_no_later_one() {
     let mut record = fake.get(VOLUME).unwrap();
     record["spec"]["acknowledged"] = json!(true);
     fake.put(VOLUME, record);
-    let mut claim = fake.get(CLAIM).unwrap();
-    claim["spec"]["volumeName"] = json!("pv-2");
-    fake.put(CLAIM, claim);
+    bind(&fake, "pv-2");
     run_for(&fake, &shared, VOLUME).await;
     let left = fake.paths(&format!("{RECORDS}/files.left-"));
     assert_eq!(fake.get(&left[0]).unwrap()["spec"]["acknowledged"], true);

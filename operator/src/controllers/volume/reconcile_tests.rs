@@ -53,6 +53,13 @@ async fn run(fake: &FakeApi, shared: &Arc<Shared>) {
     run_for(fake, shared, VOLUME).await;
 }
 
+/// The claim was made anew, and is bound to this persistent volume.
+pub(super) fn bind(fake: &FakeApi, persistent_volume: &str) {
+    let mut claim = fake.get(CLAIM).unwrap();
+    claim["spec"]["volumeName"] = json!(persistent_volume);
+    fake.put(CLAIM, claim);
+}
+
 pub(super) async fn run_for(fake: &FakeApi, shared: &Arc<Shared>, record: &str) {
     let volume: EncryptedVolume = serde_json::from_value(fake.get(record).unwrap()).unwrap();
     reconcile(Arc::new(volume), shared.clone()).await.unwrap();
@@ -112,9 +119,7 @@ async fn a_claim_that_shall_go_or_is_bound_elsewhere_gets_no_job_and_loses_one()
     assert_eq!(jobs(&fake).len(), 1);
 
     let (fake, shared) = stage().await;
-    let mut claim = fake.get(CLAIM).unwrap();
-    claim["spec"]["volumeName"] = json!("pv-2");
-    fake.put(CLAIM, claim);
+    bind(&fake, "pv-2");
     run(&fake, &shared).await;
     assert_eq!(jobs(&fake), [] as [&str; 0]);
     assert!(fake.event_reasons().contains(&"VolumeReplaced".into()));
