@@ -3,6 +3,7 @@
 //! Invariant: a record is one page and replaced by one write: old or new after a crash. No file of the volume depends on a
 //! record, so that a damaged one is removed.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,8 +47,7 @@ impl GroupRecords {
             let file = match open_file(&self.dir, name.as_c_str(), OFlags::RDONLY, Mode::empty()) {
                 Ok(file) => file,
                 Err(Errno::NXIO | Errno::LOOP) => {
-                    tracing::warn!("removed what stood in a group record's place and is no file");
-                    let _ = unlinkat(&self.dir, name.as_c_str(), AtFlags::empty());
+                    self.discard(&name);
                     continue;
                 }
                 Err(error) => {
@@ -59,15 +59,22 @@ impl GroupRecords {
                 Ok(record) if record.group.to_string().as_bytes() == name.to_bytes() => records.push(record),
                 // Of a later version of this program.
                 Err(GroupRecordError::UnsupportedVersion(_)) => {}
-                Ok(_) | Err(_) => {
-                    tracing::warn!("removed a damaged group record; files are not concerned");
-                    let _ = unlinkat(&self.dir, name.as_c_str(), AtFlags::empty());
-                }
+                Ok(_) | Err(_) => self.discard(&name),
             }
         }
         // The one in use before the one that stood ready.
         records.sort_by_key(|record| (record.created, std::cmp::Reverse(record.count)));
         Ok(records)
+    }
+
+    /// Removes what stands in a record's place and is none.
+    fn discard(&self, name: &CStr) {
+        match unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) => tracing::warn!("removed a damaged group record; files are not concerned"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove a damaged group record; files are not concerned");
+            }
+        }
     }
 
     /// Writes a record: one page, one write.
