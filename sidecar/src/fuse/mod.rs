@@ -11,9 +11,11 @@ mod dispatch;
 mod init;
 mod listing;
 mod pool;
+mod pulse;
 mod request;
 mod session;
 
 pub use init::{Negotiated, negotiate};
+pub use pulse::{PATIENCE, Pulse, Sign};
 pub use request::{HEADER, Request};
-pub use session::{End, Session};
+pub use session::{End, Session, Vitals};

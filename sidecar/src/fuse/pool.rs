@@ -6,6 +6,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::pulse::Sign;
+
 /// The most threads.
 const MOST: usize = 512;
 
@@ -17,6 +19,8 @@ struct Counts {
     idle: usize,
     /// Of these: waiting for something slow, with a request in hand.
     waiting: usize,
+    /// How often a thread came for a request: the first time, or because it was done with another one.
+    came: u64,
     /// The session has ended: nobody replaces a thread that goes.
     closed: bool,
 }
@@ -49,6 +53,8 @@ impl Pool {
     /// here, because others ask at the same time, and not all may go.
     pub fn begins_idle(&self) -> bool {
         let mut counts = self.counts();
+        // Under the lock that is held anyway: a beat costs the serving threads nothing.
+        counts.came += 1;
         if counts.threads.saturating_sub(counts.waiting) > self.target {
             counts.threads -= 1;
             return false;
@@ -74,6 +80,12 @@ impl Pool {
     /// It goes on.
     pub fn ends_waiting(&self) {
         self.counts().waiting -= 1;
+    }
+
+    /// What the threads are doing; `None` once the session has ended.
+    pub fn sign(&self) -> Option<Sign> {
+        let counts = self.counts();
+        (!counts.closed).then_some(Sign { idle: counts.idle > 0, done: counts.came })
     }
 
     /// The session has ended. Without this the threads that see it would each start another one, for ever.
@@ -163,6 +175,24 @@ mod tests {
         assert!(!pool.begins_waiting());
         pool.leave();
         assert!(pool.wait_empty(Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn its_sign_tells_an_idle_thread_a_finished_request_and_the_end() {
+        let pool = Pool::with_target(1);
+        pool.enter();
+        assert!(pool.begins_idle());
+        assert!(pool.sign().is_some_and(|sign| sign.idle));
+        pool.ends_idle();
+        let busy = pool.sign();
+        assert_eq!(busy, pool.sign());
+        assert!(busy.is_some_and(|sign| !sign.idle));
+        // It is done, and takes the next one at once.
+        assert!(pool.begins_idle());
+        pool.ends_idle();
+        assert_ne!(busy, pool.sign());
+        pool.close();
+        assert_eq!(pool.sign(), None);
     }
 
     #[test]

@@ -10,13 +10,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyOpcode, OutHeader};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use vm_memory::ByteValued;
 
 use super::dispatch::Worker;
 use super::init::Negotiated;
 use super::pool::Pool;
+use super::pulse::Sign;
 use crate::fs::{EncryptedFs, KernelCache, Waiting};
 
 /// Stack of a serving thread: a few blocks of plaintext at most.
@@ -57,6 +58,18 @@ struct State {
 /// A served connection. Dropping it stops nothing: the threads end when the connection does.
 pub struct Session {
     shared: Arc<Shared>,
+}
+
+/// A look at a session from outside, that keeps nothing of it alive.
+pub struct Vitals {
+    shared: Weak<Shared>,
+}
+
+impl Vitals {
+    /// What the session's threads are doing; `None` once it has ended.
+    pub fn sign(&self) -> Option<Sign> {
+        self.shared.upgrade()?.pool.sign()
+    }
 }
 
 impl Session {
@@ -106,6 +119,19 @@ impl Session {
     /// What was agreed with the kernel, once it was.
     pub fn negotiated(&self) -> Option<Negotiated> {
         self.shared.negotiated.get().copied()
+    }
+
+    /// For whoever has to know whether it gets on.
+    pub fn vitals(&self) -> Vitals {
+        Vitals { shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// Whether the connection has ended, also where no thread has come to see it yet.
+    pub fn is_cut(&self) -> bool {
+        let mut polled = [PollFd::new(&*self.shared.device, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled_well = rustix::event::poll(&mut polled, Some(&at_once)).is_ok();
+        polled_well && polled[0].revents().contains(PollFlags::ERR)
     }
 
     /// Waits until the connection ended and every request was answered.
