@@ -87,6 +87,13 @@ pub fn ended(ended: &Ended) -> Option<News> {
                 "volume {volume}: its sidecar ended while the volume was in use. Processes get ENOTCONN until the pod is replaced"
             ),
         ),
+        Cause::ServerHung => (
+            "EncryptedVolumeServerHung",
+            format!(
+                "volume {volume}: its sidecar has not shown for too long that it serves. It was ended; processes get ENOTCONN until the \
+                 pod is replaced, which the operator does by eviction, or you by deleting the pod"
+            ),
+        ),
         Cause::Unserved => (
             "EncryptedVolumeUnserved",
             format!(

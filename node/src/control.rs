@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use contract::control::{Refusal, Reply, Request};
+use contract::control::{BEAT_SECONDS, Refusal, Reply, Request};
 use tokio::task::JoinHandle;
 
 use crate::announce::{Announce, News, tell_ended};
@@ -140,13 +140,18 @@ impl Shared {
     async fn converse(&self, connection: &Connection, lease: LeaseId, pod: &PodName) -> io::Result<()> {
         let mut proven = false;
         while let Some(message) = connection.receive().await? {
-            let (reply, descriptor) = match self.answer(connection, lease, pod, &message, &mut proven).await {
+            let request = serde_json::from_slice(&message);
+            let is_beat = matches!(request, Ok(Request::Beat { .. }));
+            let (reply, descriptor) = match self.answer(connection, lease, pod, request, &mut proven).await {
                 Ok((reply, descriptor)) => (reply, descriptor),
                 Err(Refused { reason, message, ended }) => {
                     tell_ended(&*self.announce, ended.map(|ended| *ended));
                     (Reply::Refused { reason, message }, None)
                 }
             };
+            if is_beat {
+                continue;
+            }
             let json = serde_json::to_vec(&reply)?;
             connection.send(&json, descriptor.as_ref().map(AsFd::as_fd)).await?;
         }
@@ -158,32 +163,36 @@ impl Shared {
         connection: &Connection,
         lease: LeaseId,
         pod: &PodName,
-        message: &[u8],
+        request: serde_json::Result<Request>,
         proven: &mut bool,
     ) -> Result<(Reply, Option<OwnedFd>), Refused> {
         if !*proven {
-            self.prove(connection, pod).await?;
+            let process = self.prove(connection, pod).await?;
+            if let Some(process) = process {
+                self.sessions.proven(lease, process);
+            }
             *proven = true;
         }
-        let request: Request = serde_json::from_slice(message).map_err(|error| {
+        let request = request.map_err(|error| {
             Refused::new(Refusal::BadRequest, format!("the message is not understood: {error}"))
         })?;
         let name = operation(&request);
+        let is_beat = matches!(request, Request::Beat { .. });
         let answer = self.carry_out(lease, pod, request).await;
         let result =
             answer.as_ref().map_or_else(|refused| format!("{:?}", refused.reason), |_| "Done".into());
         self.metrics.control(name, format_args!("{result}"));
-        tracing::info!(
-            pod = pod.name,
-            namespace = pod.namespace,
-            operation = name,
-            result,
-            "control request"
-        );
+        let (pod, namespace) = (&pod.name, &pod.namespace);
+        if is_beat {
+            tracing::debug!(pod, namespace, operation = name, result, "control request");
+        } else {
+            tracing::info!(pod, namespace, operation = name, result, "control request");
+        }
         answer
     }
 
-    async fn prove(&self, connection: &Connection, pod: &PodName) -> Result<(), Refused> {
+    /// Whether the caller is this pod's sidecar; a handle on its process.
+    async fn prove(&self, connection: &Connection, pod: &PodName) -> Result<Option<OwnedFd>, Refused> {
         let peer = connection.peer().map_err(|error| {
             Refused::new(
                 Refusal::NotTheSidecar,
@@ -203,7 +212,7 @@ impl Shared {
                 self.announce.tell(pod, news);
             }
         }
-        proof
+        proof.map(|()| peer.into_process())
     }
 
     async fn carry_out(
@@ -221,8 +230,12 @@ impl Shared {
             Request::Resume { volume, connection } => {
                 sessions.resume(lease, &uid, &volume, connection).map(|()| (Reply::Done, None, None))
             }
-            Request::Serving { volume } => {
-                sessions.serving(lease, &uid, &volume).map(|()| (Reply::Done, None, None))
+            Request::Serving { volume, beats } => {
+                let reply = if beats { Reply::Counting { seconds: BEAT_SECONDS } } else { Reply::Done };
+                sessions.serving(lease, &uid, &volume, beats).map(|()| (reply, None, None))
+            }
+            Request::Beat { volume } => {
+                sessions.beat(lease, &uid, &volume).map(|()| (Reply::Done, None, None))
             }
             Request::Detach { volume } => {
                 sessions.detach(lease, &uid, &volume).map(|ended: Option<Ended>| (Reply::Done, None, ended))
@@ -249,6 +262,7 @@ fn operation(request: &Request) -> &'static str {
         Request::Attach { .. } => "attach",
         Request::Resume { .. } => "resume",
         Request::Serving { .. } => "serving",
+        Request::Beat { .. } => "beat",
         Request::Detach { .. } => "detach",
     }
 }

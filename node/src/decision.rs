@@ -1,7 +1,8 @@
 //! When to end a FUSE connection, as a table.
 //!
 //! Invariant: pure. A connection that somebody serves is left alone; one that nobody serves ends before a process can hang on it
-//! for longer than the deadlines say; an API that cannot be asked never shortens a deadline.
+//! for longer than the deadlines say; an API that cannot be asked never shortens a deadline. Somebody serves while the lease is
+//! held and, where its holder promised beats, they come.
 
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Facts {
     pub phase: Phase,
     /// A sidecar's control connection holds it.
     pub leased: bool,
+    /// For how long the holder of the lease has sent no beat; `None`: it never promised any.
+    pub silent: Option<Duration>,
     /// Since when, without a break, a process has waited for an answer.
     pub stuck: Option<Duration>,
     /// Since when the pod has been ending or gone.
@@ -73,6 +76,8 @@ pub enum Verdict {
 pub enum Cause {
     /// Its server died.
     ServerLost,
+    /// Its server is there and hangs: it has not beaten for too long.
+    ServerHung,
     /// Its server went on purpose.
     Detached,
     /// Nobody served it for too long.
@@ -102,9 +107,14 @@ pub fn verdict(facts: &Facts, deadlines: &Deadlines) -> Verdict {
     let stuck = past(facts.stuck, deadlines.unserved);
     let stuck_briefly = past(facts.stuck, deadlines.over);
     if facts.leased && facts.phase != Phase::Ended {
-        // Its containers are being killed: a server that stopped answering without dying would keep them from ending.
-        let hangs = facts.pod == PodState::Gone && over && stuck_briefly;
-        return if hangs { Verdict::Abort(Cause::PodOver) } else { Verdict::Keep };
+        // Its containers are being killed: a server that stopped answering without dying would keep them from ending. As long as
+        // the API has the pod, its server may be busy with the last requests: beats tell that from hanging.
+        let hangs = facts.pod == PodState::Gone || past(facts.silent, deadlines.over);
+        return match () {
+            () if past(facts.silent, deadlines.unserved) => Verdict::Abort(Cause::ServerHung),
+            () if over && stuck_briefly && hangs => Verdict::Abort(Cause::PodOver),
+            () => Verdict::Keep,
+        };
     }
     match facts.phase {
         Phase::Unseen | Phase::Attached if over => Verdict::Abort(Cause::PodOver),
@@ -124,7 +134,7 @@ mod tests {
     const DEADLINES: Deadlines = Deadlines { unserved: Duration::from_mins(1), over: Duration::from_secs(5) };
 
     fn facts(phase: Phase, leased: bool, pod: PodState) -> Facts {
-        Facts { phase, leased, stuck: None, over: None, pod }
+        Facts { phase, leased, silent: None, stuck: None, over: None, pod }
     }
 
     fn decide(facts: Facts) -> Verdict {
@@ -177,6 +187,46 @@ mod tests {
         let hung = Facts { stuck: secs(5), over: secs(5), ..facts(Phase::Serving, true, PodState::Gone) };
         assert_eq!(decide(hung), Verdict::Abort(Cause::PodOver));
         assert_eq!(decide(Facts { stuck: None, ..hung }), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_server_that_has_not_beaten_for_60_seconds_is_not_serving_whoever_waits_and_whatever_the_pod_does() {
+        for pod in [PodState::Alive, PodState::Ending, PodState::Gone, PodState::Unknown] {
+            let leased = facts(Phase::Serving, true, pod);
+            assert_eq!(decide(Facts { silent: secs(59), ..leased }), Verdict::Keep, "{pod:?}");
+            assert_eq!(
+                decide(Facts { silent: secs(60), ..leased }),
+                Verdict::Abort(Cause::ServerHung),
+                "{pod:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn once_its_pod_is_over_a_server_without_beats_has_5_seconds_and_one_that_beats_or_never_promised_to_goes_on()
+     {
+        for pod in [PodState::Ending, PodState::Gone] {
+            let hung =
+                Facts { silent: secs(5), stuck: secs(5), over: secs(5), ..facts(Phase::Serving, true, pod) };
+            assert_eq!(decide(hung), Verdict::Abort(Cause::PodOver), "{pod:?}");
+            assert_eq!(decide(Facts { over: secs(4), ..hung }), Verdict::Keep, "{pod:?}");
+            assert_eq!(decide(Facts { stuck: secs(4), ..hung }), Verdict::Keep, "{pod:?}");
+        }
+        let ending =
+            Facts { stuck: secs(99), over: secs(99), ..facts(Phase::Serving, true, PodState::Ending) };
+        assert_eq!(decide(Facts { silent: secs(4), ..ending }), Verdict::Keep);
+        assert_eq!(decide(ending), Verdict::Keep);
+    }
+
+    #[test]
+    fn an_api_that_cannot_be_asked_does_not_make_a_silence_shorter() {
+        let silent = Facts {
+            silent: secs(59),
+            stuck: secs(59),
+            over: secs(59),
+            ..facts(Phase::Serving, true, PodState::Unknown)
+        };
+        assert_eq!(decide(silent), Verdict::Keep);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod pods;
 pub mod record;
 pub mod registration;
 pub mod session;
+pub mod silence;
 pub mod socket;
 pub mod target;
 pub mod watch;

@@ -18,6 +18,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     connections: Family<PhaseLabel, Gauge>,
     aborts: Family<CauseLabel, Counter>,
+    silent: Gauge,
     publishes: Family<ResultLabel, Counter>,
     requests: Family<ResultLabel, Counter>,
 }
@@ -45,13 +46,19 @@ impl Default for Metrics {
         let mut registry = Registry::default();
         let connections = Family::default();
         let aborts = Family::default();
+        let silent = Gauge::default();
         let publishes = Family::default();
         let requests = Family::default();
         registry.register("cofferdam_fuse_connections", "FUSE connections by phase", connections.clone());
         registry.register("cofferdam_fuse_aborts", "FUSE connections aborted, by cause", aborts.clone());
+        registry.register(
+            "cofferdam_fuse_silent_connections",
+            "FUSE connections whose sidecar has not shown for 10 s that it serves",
+            silent.clone(),
+        );
         registry.register("cofferdam_csi_requests", "CSI requests by result", publishes.clone());
         registry.register("cofferdam_control_requests", "Requests of sidecars by result", requests.clone());
-        Self { registry: Arc::new(registry), connections, aborts, publishes, requests }
+        Self { registry: Arc::new(registry), connections, aborts, silent, publishes, requests }
     }
 }
 
@@ -70,6 +77,11 @@ impl Metrics {
     /// Counts an abort.
     pub fn aborted(&self, cause: Cause) {
         self.aborts.get_or_create(&CauseLabel { cause: format!("{cause:?}") }).inc();
+    }
+
+    /// Sets the number of connections whose sidecar may hang.
+    pub fn silent(&self, connections: usize) {
+        self.silent.set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
     /// Counts a CSI request.

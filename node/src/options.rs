@@ -32,7 +32,7 @@ pub struct Options {
     /// Address of `/metrics`, `/healthz` and `/readyz`.
     #[arg(long, env = "COFFERDAM_METRICS_ADDRESS", default_value = "0.0.0.0:9809")]
     pub metrics_address: SocketAddr,
-    /// Seconds that a process may wait on a connection that nobody serves.
+    /// Seconds that a process may wait on a connection that nobody serves, and that a sidecar may be without a beat.
     #[arg(long, default_value_t = 60)]
     pub unserved_seconds: u64,
     /// The same, once the pod is ending or gone.

@@ -1,9 +1,11 @@
 //! The FUSE connections of this node: who holds which, and how far each is. Split by what happens to a connection:
-//! `publish` makes and removes it, `lease` gives it to a sidecar and takes it back, `survey` watches it.
+//! `publish` makes and removes it, `lease` gives it to a sidecar and takes it back, `survey` watches it; `holders` are the processes behind
+//! the leases.
 //!
 //! Invariant: one lease for a connection at a time; before `Serving` a connection can be replaced, afterwards it is the only one;
 //! no abort without proof that the number still means this connection. All methods block on local disk and mount calls only.
 
+mod holders;
 mod lease;
 mod publish;
 mod survey;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use holders::Holders;
 pub use lease::{LeaseId, Refused};
 pub use publish::{PlainRequest, PublishError};
 pub use survey::Observation;
@@ -23,6 +26,7 @@ use crate::kernel::{FS_TYPE, Kernel, KernelError, is_connected};
 use crate::metrics::Metrics;
 use crate::mountinfo;
 use crate::record::{Kind, Plain, PodName, Record, Records, Stage};
+use crate::silence::Silence;
 use crate::target::{Key, KubeletRoot};
 
 /// All connections of this node.
@@ -32,6 +36,7 @@ pub struct Sessions {
     records: Records,
     metrics: Metrics,
     table: Mutex<HashMap<Key, Session>>,
+    holders: Holders,
 }
 
 /// One connection.
@@ -42,6 +47,8 @@ struct Session {
     /// The server's end; none if it was mounted before this driver started, or has ended.
     fd: Option<OwnedFd>,
     lease: Option<LeaseId>,
+    /// What is not heard of the lease's holder, if it promised beats.
+    silence: Option<Silence>,
     stuck_since: Option<Instant>,
     over_since: Option<Instant>,
 }
@@ -60,7 +67,7 @@ pub struct Ended {
 impl Sessions {
     /// An empty table.
     pub fn new(kernel: Kernel, root: KubeletRoot, records: Records, metrics: Metrics) -> Self {
-        Self { kernel, root, records, metrics, table: Mutex::default() }
+        Self { kernel, root, records, metrics, table: Mutex::default(), holders: Holders::default() }
     }
 
     /// What the driver asks of the kernel.
@@ -110,6 +117,7 @@ impl Sessions {
         session.phase = Phase::Ended;
         session.fd = None;
         session.lease = None;
+        session.silence = None;
         session.plain.stage = Stage::Ended;
         if let Err(error) = self.save(key, session) {
             // A driver that starts anew finds the mount dead and nobody waiting on it.
@@ -127,6 +135,7 @@ impl Sessions {
         session.phase = Phase::Unseen;
         session.fd = None;
         session.lease = None;
+        session.silence = None;
         session.stuck_since = None;
         let target = self.target(key);
         self.kernel.unmount_all(&target)?;

@@ -117,6 +117,11 @@ impl Connection {
 }
 
 impl Peer {
+    /// A handle on the process, if the kernel could give one.
+    pub fn into_process(self) -> Option<OwnedFd> {
+        self.pidfd
+    }
+
     /// The process's cgroups, read while it was certainly alive, so that its number was its own.
     pub fn cgroup(&self) -> io::Result<String> {
         let file = fs::read_to_string(format!("/proc/{}/cgroup", self.pid))?;

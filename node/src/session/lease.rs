@@ -1,20 +1,22 @@
 //! Giving a connection to a sidecar and taking it back (`contract::control`).
 //!
 //! Invariant: `Serving` is durable before it is acknowledged; from then on no second server gets the descriptor, and the end of
-//! the lease aborts the connection at once.
+//! the lease aborts the connection at once. A beat only ever lengthens what a lease has.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use contract::control::Refusal;
 
 use crate::decision::{Cause, Phase};
 use crate::record::Stage;
+use crate::silence::Silence;
 use crate::target::Key;
 
 use super::{Ended, Session, Sessions};
 
 /// A sidecar's control connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseId(pub u64);
 
 /// A refusal with its words for a person.
@@ -80,7 +82,7 @@ impl Sessions {
             Phase::Adopted if session.plain.connection == connection => {
                 session.phase = Phase::Serving;
                 session.lease = Some(lease);
-                session.stuck_since = None;
+                (session.stuck_since, session.silence) = (None, None);
                 Ok(())
             }
             Phase::Unseen => {
@@ -90,8 +92,8 @@ impl Sessions {
         })
     }
 
-    /// From now on there is one session.
-    pub fn serving(&self, lease: LeaseId, pod_uid: &str, volume: &str) -> Result<(), Refused> {
+    /// From now on there is one session. `beats`: the sidecar promises them, and its silence counts from now on.
+    pub fn serving(&self, lease: LeaseId, pod_uid: &str, volume: &str, beats: bool) -> Result<(), Refused> {
         self.with(pod_uid, volume, |key, session| {
             held(session, lease)?;
             if session.plain.stage == Stage::Unseen {
@@ -102,6 +104,27 @@ impl Sessions {
                 }
             }
             session.phase = Phase::Serving;
+            session.silence = beats.then(|| Silence::new(Instant::now()));
+            if !beats {
+                tracing::warn!(
+                    pod = session.pod.name,
+                    namespace = session.pod.namespace,
+                    volume,
+                    "the sidecar is of an older version and sends no beats: should it hang, nobody notices until its pod is deleted; \
+                     replace the pod"
+                );
+            }
+            Ok(())
+        })
+    }
+
+    /// The sidecar's threads get on.
+    pub fn beat(&self, lease: LeaseId, pod_uid: &str, volume: &str) -> Result<(), Refused> {
+        self.with(pod_uid, volume, |_, session| {
+            held(session, lease)?;
+            if let Some(silence) = &mut session.silence {
+                silence.broken(Instant::now());
+            }
             Ok(())
         })
     }
@@ -116,6 +139,7 @@ impl Sessions {
 
     /// A control connection closed: what it held is unserved. What cannot be ended now is tried again by the survey.
     pub fn release(&self, lease: LeaseId) -> Vec<Ended> {
+        self.holders.forget(lease);
         let mut table = self.table();
         let mut ended = vec![];
         for (key, session) in table.iter_mut().filter(|(_, session)| session.lease == Some(lease)) {

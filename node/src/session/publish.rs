@@ -120,6 +120,6 @@ impl Sessions {
 
 impl Session {
     pub(super) fn new(pod: PodName, plain: Plain, phase: Phase) -> Self {
-        Self { pod, plain, phase, fd: None, lease: None, stuck_since: None, over_since: None }
+        Self { pod, plain, phase, fd: None, lease: None, silence: None, stuck_since: None, over_since: None }
     }
 }

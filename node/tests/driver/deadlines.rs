@@ -15,7 +15,7 @@ const SHORT_UNSERVED: Deadlines = Deadlines { unserved: Duration::from_secs(1), 
 const SHORT_OVER: Deadlines = Deadlines { over: Duration::from_secs(1), ..PATIENT };
 
 /// A scene whose driver is replaced by one with other deadlines.
-fn scene(deadlines: Deadlines) -> (Scene, crate::support::driver::Running) {
+pub fn scene(deadlines: Deadlines) -> (Scene, crate::support::driver::Running) {
     let (scene, driver) = Scene::new();
     driver.kill();
     let driver = scene.kubelet.start(&scene.api, deadlines);

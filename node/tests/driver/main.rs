@@ -4,6 +4,7 @@
 //! it says so and fails if `CI=true`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod beats;
 mod csi;
 mod deadlines;
 mod kernel;

@@ -1,13 +1,16 @@
 //! The node driver's socket: messages of `contract::control`, one in each packet, with the FUSE descriptor beside one.
 //!
-//! Invariant: the connection is close-on-exec and stays in this process; every request has exactly one answer.
+//! Invariant: the connection is close-on-exec and stays in this process; every request but a beat has exactly one answer, and a
+//! beat waits for nothing.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use contract::control::{ANSWER_SECONDS, MAX_MESSAGE, Refusal, Reply, Request};
 use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, send,
     setsockopt, socket, sockopt,
@@ -66,6 +69,26 @@ impl Driver {
         }
     }
 
+    /// Says that a volume is served; the time between two beats, if the driver counts them.
+    pub fn serving(&self, volume: &str) -> Result<Option<Duration>, DriverError> {
+        match self.ask(&Request::Serving { volume: volume.to_owned(), beats: true })? {
+            (Reply::Counting { seconds }, _) => Ok(Some(Duration::from_secs(seconds.max(1)))),
+            (Reply::Done, _) => Ok(None),
+            (reply, _) => Err(unexpected(reply)),
+        }
+    }
+
+    /// Says that the threads which serve a volume get on. A driver that stands still does not hold this up.
+    pub fn beat(&self, volume: &str) -> io::Result<()> {
+        let text = serde_json::to_vec(&Request::Beat { volume: volume.to_owned() })?;
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        match send(self.socket.as_raw_fd(), &text, flags) {
+            // Enough of them lie there unread.
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether the driver has gone.
     pub fn is_broken(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -103,6 +126,6 @@ impl Driver {
 fn unexpected(reply: Reply) -> DriverError {
     match reply {
         Reply::Refused { reason, message } => DriverError::Refused { reason, message },
-        Reply::Granted { .. } | Reply::Done => DriverError::Protocol,
+        Reply::Granted { .. } | Reply::Done | Reply::Counting { .. } => DriverError::Protocol,
     }
 }

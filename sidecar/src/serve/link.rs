@@ -1,12 +1,14 @@
 //! The lease on this pod's FUSE mounts: one connection to the node driver, made anew whenever the driver restarts.
 //!
-//! Invariant: what was granted is resumed on every new connection before anything else is asked.
+//! Invariant: what was granted is resumed on every new connection before anything else is asked; beats are sent only where the
+//! driver has agreed to count them, on this very connection.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use contract::control::{Refusal, Request};
 
@@ -30,6 +32,25 @@ struct Inner {
 struct Granted {
     connection: u32,
     serving: bool,
+    beats: Option<Beats>,
+}
+
+/// The driver counts the beats of a volume.
+#[derive(Clone, Copy)]
+struct Beats {
+    every: Duration,
+    last: Option<Instant>,
+}
+
+impl Beats {
+    /// One more, if it is time: a little early rather than late.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.last.is_none_or(|last| now.duration_since(last) >= self.every.mul_f32(0.75));
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
 }
 
 impl DriverLink {
@@ -43,19 +64,32 @@ impl DriverLink {
         let mut inner = self.inner();
         inner.refused.remove(volume);
         let (fd, connection) = inner.with(&self.path, |driver| driver.attach(volume))?;
-        inner.granted.insert(volume.to_owned(), Granted { connection, serving: false });
+        inner.granted.insert(volume.to_owned(), Granted { connection, serving: false, beats: None });
         Ok(fd)
     }
 
     /// INIT was answered.
     pub fn serving(&self, volume: &str) -> Result<(), DriverError> {
         let mut inner = self.inner();
-        let request = Request::Serving { volume: volume.to_owned() };
-        inner.with(&self.path, |driver| driver.done(&request))?;
+        let every = inner.with(&self.path, |driver| driver.serving(volume))?;
         if let Some(granted) = inner.granted.get_mut(volume) {
             granted.serving = true;
         }
+        inner.agreed(volume, every);
         Ok(())
+    }
+
+    /// The threads that serve the volume get on: tells the driver, if it counts that and it is time to. Does not connect.
+    pub fn beat(&self, volume: &str, now: Instant) {
+        let mut inner = self.inner();
+        let Inner { driver: Some(driver), granted, .. } = &mut *inner else { return };
+        let beats = granted.get_mut(volume).and_then(|granted| granted.beats.as_mut());
+        if beats.is_some_and(|beats| beats.is_due(now))
+            && let Err(error) = driver.beat(volume)
+        {
+            // The next look finds the connection broken, and resumes.
+            tracing::debug!(%volume, %error, "a beat was not sent");
+        }
     }
 
     /// The volume will no more be served.
@@ -65,6 +99,11 @@ impl DriverLink {
         let result = inner.with(&self.path, |driver| driver.done(&request));
         inner.granted.remove(volume);
         result
+    }
+
+    /// Whether a volume was granted and not yet detached.
+    pub fn holds_any(&self) -> bool {
+        !self.inner().granted.is_empty()
     }
 
     /// Called every second: finds out whether the driver has gone, and resumes.
@@ -136,15 +175,26 @@ impl Inner {
                 Err(error) => return Err(error),
             }
             if granted.serving {
-                driver.done(&Request::Serving { volume: volume.clone() }).or_else(|error| match error {
+                let every = driver.serving(&volume).or_else(|error| match error {
                     // It counted as served already.
-                    DriverError::Refused { .. } => Ok(()),
+                    DriverError::Refused { .. } => Ok(None),
                     other => Err(other),
                 })?;
+                self.agreed(&volume, every);
             }
         }
         self.driver = Some(driver);
         Ok(())
+    }
+
+    /// What the driver on this connection said about beats.
+    fn agreed(&mut self, volume: &str, every: Option<Duration>) {
+        if every.is_none() {
+            tracing::warn!(%volume, "the node driver is of an older version: it does not notice when this sidecar hangs");
+        }
+        if let Some(granted) = self.granted.get_mut(volume) {
+            granted.beats = every.map(|every| Beats { every, last: None });
+        }
     }
 }
 

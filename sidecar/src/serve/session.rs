@@ -4,8 +4,9 @@
 //! Invariant: INIT is answered whatever the KMS does, and the driver is told before anybody is told that the volume started.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use contract::check_in::{VolumePhase, reasons};
 use contract::config::Ownership;
@@ -17,7 +18,7 @@ use super::context::Context;
 use super::driver::DriverError;
 use super::volume_task::Served;
 use super::waiting_room::{Host, RoomEnd, WaitingRoom, describe};
-use crate::fuse::{Negotiated, Session};
+use crate::fuse::{Negotiated, Pulse, Session, Sign, Vitals};
 use crate::gate;
 use crate::volume;
 
@@ -25,6 +26,8 @@ use crate::volume;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at whether a session should go on.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long requests that are under way may keep a session from ending once its connection has.
+const STRAGGLERS: Duration = Duration::from_secs(5);
 
 /// What stands between the kernel and a volume that may not be open yet.
 pub struct Door {
@@ -33,12 +36,41 @@ pub struct Door {
     gate_key: Vec<u8>,
     ownership: Ownership,
     served: OnceLock<Arc<Served>>,
+    /// How often the waiting room came round.
+    rounds: AtomicU64,
+    /// The session behind the waiting room, while there is one.
+    vitals: Mutex<Option<Vitals>>,
+    pulse: Mutex<Pulse>,
 }
 
 impl Door {
     /// A closed door. `ownership`: of the volume, if it is initialised now.
     pub fn new(name: &str, row: Arc<Row>, gate_key: Vec<u8>, ownership: Ownership) -> Self {
-        Self { name: name.to_owned(), row, gate_key, ownership, served: OnceLock::new() }
+        Self {
+            name: name.to_owned(),
+            row,
+            gate_key,
+            ownership,
+            served: OnceLock::new(),
+            rounds: AtomicU64::new(0),
+            vitals: Mutex::default(),
+            pulse: Mutex::new(Pulse::new(Instant::now())),
+        }
+    }
+
+    /// Tells the driver that the volume is served, if whoever answers its requests gets on.
+    pub fn attest(&self, context: &Context, now: Instant) {
+        if lock(&self.pulse).serves(self.sign(), now) {
+            context.link.beat(&self.name, now);
+        }
+    }
+
+    /// What those who answer requests are doing: the session's threads, or the one of the waiting room.
+    fn sign(&self) -> Option<Sign> {
+        match &*lock(&self.vitals) {
+            Some(session) => session.sign(),
+            None => Some(Sign { idle: false, done: self.rounds.load(Ordering::Relaxed) }),
+        }
     }
 
     /// The volume is open.
@@ -52,6 +84,10 @@ impl Door {
     pub fn served(&self) -> Option<&Arc<Served>> {
         self.served.get()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn answer(row: &Row, key: &[u8], name: &str, nonce: &str) -> Option<Vec<u8>> {
@@ -144,6 +180,16 @@ fn serve_open(
         Ok(session) => session,
         Err(error) => return Next::Lost(format!("cannot serve the connection: {error}")),
     };
+    *lock(&door.vitals) = Some(session.vitals());
+    let next = follow(context, door, &session);
+    if !matches!(next, Next::Stop) {
+        // Until the volume is detached its threads go on, and so do its beats.
+        *lock(&door.vitals) = None;
+    }
+    next
+}
+
+fn follow(context: &Context, door: &Door, session: &Session) -> Next {
     loop {
         if let Some(end) = session.wait_for(LOOK) {
             return ended(context, door, &format!("the connection ended: {end:?}"));
@@ -151,6 +197,10 @@ fn serve_open(
         // A session that the driver aborted ends by itself; one that it replaced does not.
         if *context.stop.borrow() {
             return Next::Stop;
+        }
+        if session.is_cut() && session.wait_for(STRAGGLERS).is_none() {
+            // Threads that hang never come to see it, and somebody must say that the pod is to be replaced.
+            return Next::Lost("the connection ended while requests hung; the pod must be replaced".into());
         }
     }
 }
@@ -209,6 +259,7 @@ impl Host for Visitor<'_> {
     }
 
     fn is_over(&self, started: bool) -> bool {
+        self.door.rounds.fetch_add(1, Ordering::Relaxed);
         let replaced = || self.context.link.peek_refused(&self.door.name);
         (started && self.door.served().is_some()) || *self.context.stop.borrow() || replaced()
     }

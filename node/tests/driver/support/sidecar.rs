@@ -125,7 +125,42 @@ impl Sidecar {
     }
 
     pub fn serving(&mut self) -> Reply {
-        self.ask(&Request::Serving { volume: "data".into() })
+        self.ask(&Request::Serving { volume: "data".into(), beats: false })
+    }
+
+    /// Attaches, answers everything, promises beats; sends none yet.
+    pub fn promise(&mut self) -> u32 {
+        let connection = self.attached();
+        assert_eq!(self.order("serve"), "init answered");
+        assert!(matches!(self.promise_again(), Reply::Counting { .. }));
+        connection
+    }
+
+    /// As [`Self::promise`], and requests are read and never answered.
+    pub fn promise_and_hang(&mut self) {
+        self.attached();
+        assert_eq!(self.order("hang"), "init answered");
+        assert!(matches!(self.promise_again(), Reply::Counting { .. }));
+    }
+
+    pub fn promise_again(&mut self) -> Reply {
+        self.ask(&Request::Serving { volume: "data".into(), beats: true })
+    }
+
+    /// Sends beats from now on, several a second, as long as the process runs.
+    pub fn beat(&mut self) {
+        assert_eq!(self.order("beat"), "beating");
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn detach(&mut self) -> Reply {
@@ -179,12 +214,26 @@ fn stand_in() {
                 std::thread::spawn(move || run(file));
                 println!("{ANSWER}init answered");
             }
+            "beat" => {
+                let socket = socket.as_ref().unwrap().try_clone().unwrap();
+                std::thread::spawn(move || beat(&socket));
+                println!("{ANSWER}beating");
+            }
             message => {
                 let (reply, fd) = converse(socket.as_ref().unwrap(), message);
                 device = fd.or(device);
                 println!("{ANSWER}{reply}");
             }
         }
+    }
+}
+
+/// Until the driver is gone.
+fn beat(socket: &OwnedFd) {
+    let beat = serde_json::to_vec(&Request::Beat { volume: "data".into() }).unwrap();
+    let mut nothing = rustix::net::SendAncillaryBuffer::default();
+    while sendmsg(socket, &[IoSlice::new(&beat)], &mut nothing, SendFlags::NOSIGNAL).is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }
 

@@ -68,7 +68,7 @@ fn after_a_restart_of_the_driver_the_session_is_resumed_and_named_as_served() {
     let (second, asked) = driver(&path, 3, granting);
     link.keep();
     assert_eq!(asked.recv().unwrap(), Request::Resume { volume: "data".into(), connection: 42 });
-    assert_eq!(asked.recv().unwrap(), Request::Serving { volume: "data".into() });
+    assert_eq!(asked.recv().unwrap(), Request::Serving { volume: "data".into(), beats: true });
     assert_eq!(link.refused("data"), None);
     link.detach("data").unwrap();
     assert_eq!(asked.recv().unwrap(), Request::Detach { volume: "data".into() });
@@ -100,4 +100,77 @@ fn a_refusal_carries_the_drivers_reason() {
     let error = DriverLink::new(&path).attach("data").unwrap_err();
     assert!(matches!(error, DriverError::Refused { reason: Refusal::NotTheSidecar, .. }), "{error:?}");
     thread.join().unwrap();
+}
+
+fn counting(request: &Request) -> Reply {
+    match request {
+        Request::Attach { .. } => Reply::Granted { connection: 42 },
+        Request::Serving { .. } => Reply::Counting { seconds: 2 },
+        _ => Reply::Done,
+    }
+}
+
+#[test]
+fn beats_go_to_a_driver_that_counts_them_at_its_pace_and_wait_for_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (thread, asked) = driver(&path, 4, counting);
+    let link = DriverLink::new(&path);
+    let start = Instant::now();
+    link.beat("data", start);
+    link.attach("data").unwrap();
+    link.beat("data", start);
+    link.serving("data").unwrap();
+    for half_seconds in [0, 1, 2] {
+        link.beat("data", start + Duration::from_millis(500) * half_seconds);
+    }
+    let _ = link.detach("data");
+    thread.join().unwrap();
+    let said: Vec<_> = asked.iter().skip(1).collect();
+    let volume = || "data".to_owned();
+    let expected = [
+        Request::Serving { volume: volume(), beats: true },
+        Request::Beat { volume: volume() },
+        Request::Detach { volume: volume() },
+    ];
+    assert_eq!(said, expected, "one is enough for two seconds");
+}
+
+#[test]
+fn a_driver_that_stands_still_holds_up_no_beat() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (answered, stands_still) = (std::sync::atomic::AtomicBool::new(false), channel::<()>());
+    let (go_on, wait) = stands_still;
+    let (thread, _asked) = driver(&path, 3, move |request| {
+        if answered.swap(matches!(request, Request::Serving { .. }), std::sync::atomic::Ordering::SeqCst) {
+            let _ = wait.recv();
+        }
+        counting(request)
+    });
+    let link = DriverLink::new(&path);
+    link.attach("data").unwrap();
+    link.serving("data").unwrap();
+    let start = Instant::now();
+    for round in 0..10_000 {
+        link.beat("data", start + Duration::from_secs(2) * round);
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?} for {round} beats", start.elapsed());
+    }
+    drop(go_on);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_driver_from_before_beats_gets_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (thread, asked) = driver(&path, 3, granting);
+    let link = DriverLink::new(&path);
+    link.attach("data").unwrap();
+    link.serving("data").unwrap();
+    link.beat("data", Instant::now());
+    link.detach("data").unwrap();
+    thread.join().unwrap();
+    let said: Vec<_> = asked.iter().collect();
+    assert!(said.iter().all(|request| !matches!(request, Request::Beat { .. })), "{said:?}");
 }

@@ -69,6 +69,10 @@ impl FakeDriver {
         self.asked.lock().unwrap().contains(wanted)
     }
 
+    fn beats(&self) -> usize {
+        self.asked.lock().unwrap().iter().filter(|request| matches!(request, Request::Beat { .. })).count()
+    }
+
     /// As if the driver restarted: the connection breaks, the socket stays.
     fn hang_up(&self) {
         let peer = self.peers.lock().unwrap().pop().unwrap();
@@ -84,6 +88,8 @@ fn next(peer: &OwnedFd) -> Option<Request> {
 
 fn answer(peer: &OwnedFd, request: &Request, target: &Path, lost: bool, again: bool) {
     let (reply, device) = match request {
+        Request::Beat { .. } => return,
+        Request::Serving { beats: true, .. } => (Reply::Counting { seconds: 1 }, None),
         Request::Attach { .. } if lost => {
             let message = "it was served before".to_owned();
             (Reply::Refused { reason: Refusal::SessionLost, message }, None)
@@ -492,6 +498,93 @@ async fn a_restart_of_the_node_driver_does_not_end_the_session() {
     let resumed = Request::Resume { volume: "data".into(), connection: 1 };
     wait("the session is resumed", || pod.driver.asked(&resumed)).await;
     pod.blocking(|plain| std::fs::write(plain.join("file"), b"on it goes").unwrap()).await;
+    pod.end().await;
+}
+
+/// Storage on which every open of `path` hangs, for as long as the descriptor is kept.
+fn hang_opens(path: &Path) -> OwnedFd {
+    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: plain numbers in; the descriptor is new and nobody else's.
+    let group = unsafe {
+        let fd = libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: the path is a C string that outlives the call.
+    let marked = unsafe {
+        let (add, opens) = (libc::FAN_MARK_ADD, libc::FAN_OPEN_PERM);
+        libc::fanotify_mark(group.as_raw_fd(), add, opens, libc::AT_FDCWD, path.as_ptr())
+    };
+    assert_eq!(marked, 0, "{}", io::Error::last_os_error());
+    group
+}
+
+/// More threads that open the file than there are to serve them.
+fn open_often(pod: &Pod) -> Vec<std::thread::JoinHandle<io::Result<()>>> {
+    let open = |_| {
+        let path = pod.path("plain/file");
+        std::thread::spawn(move || std::fs::read(path).map(drop))
+    };
+    (0..40).map(open).collect()
+}
+
+/// Beats within the next four seconds.
+async fn beats_soon(pod: &Pod) -> usize {
+    let before = pod.driver.beats();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    pod.driver.beats() - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn beats_come_while_requests_are_answered_and_stop_while_every_thread_hangs_in_one() {
+    if !can_mount() {
+        return;
+    }
+    let mut pod = Pod::new();
+    pod.kms.fail();
+    pod.start();
+    wait("started", || pod.started()).await;
+    tokio::time::sleep(crate::fuse::PATIENCE).await;
+    assert!(beats_soon(&pod).await > 0, "the waiting room answers");
+    pod.kms.recover();
+    pod.passes().await;
+    pod.blocking(|plain| std::fs::write(plain.join("file"), b"contents").unwrap()).await;
+    assert!(beats_soon(&pod).await > 0, "idle threads serve");
+
+    let storage = hang_opens(&pod.path("raw/data/file"));
+    let openers = open_often(&pod);
+    tokio::time::sleep(crate::fuse::PATIENCE + Duration::from_secs(2)).await;
+    assert_eq!(beats_soon(&pod).await, 0, "every thread hangs in the storage");
+
+    drop(storage);
+    for opener in openers {
+        let _ = tokio::task::spawn_blocking(move || opener.join().unwrap()).await.unwrap();
+    }
+    assert!(beats_soon(&pod).await > 0, "it goes on");
+    pod.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_is_cut_while_every_thread_hangs_is_reported_as_lost() {
+    if !can_mount() {
+        return;
+    }
+    let mut pod = Pod::new();
+    pod.start();
+    pod.passes().await;
+    pod.blocking(|plain| std::fs::write(plain.join("file"), b"contents").unwrap()).await;
+    let storage = hang_opens(&pod.path("raw/data/file"));
+    let openers = open_often(&pod);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Aborts the connection; the mount itself may stay while the openers are in it.
+    let _ = rustix::mount::unmount(pod.path("plain"), rustix::mount::UnmountFlags::FORCE);
+    let path = pod.path("run/status.json");
+    let lost = || status_file::read(&path).is_ok_and(|status| status.message.contains("SessionLost"));
+    wait("the loss is reported", lost).await;
+    drop(storage);
+    for opener in openers {
+        let _ = tokio::task::spawn_blocking(move || opener.join().unwrap()).await.unwrap();
+    }
     pod.end().await;
 }
 
