@@ -91,6 +91,48 @@ fn a_sidecar_held_down_ends_in_errors_within_the_drivers_deadline_and_other_pods
 }
 
 #[test]
+fn a_sidecar_that_hangs_in_a_running_pod_ends_in_errors_after_60_seconds_and_its_pod_is_replaced() {
+    let stage = Stage::new("hung");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    stage.claim("files", 64);
+    stage.claim("other", 64);
+    // Names that nobody has looked up before are never answered from the kernel's memory.
+    let script = "echo kept > /data/kept && sync; while true; do ls /data/none-$SECONDS 2>&1; sleep 1; done";
+    stage.run("app", &pod("app", "files", script));
+    let log = || stage.try_kubectl(&["logs", "app", "--container", "app", "--tail=5"]);
+    soon("requests are answered", || {
+        let log = log()?;
+        wait::expect(log.contains("No such file"), log)
+    });
+    let begin = Instant::now();
+    kill_sidecar(&stage, "-STOP");
+    // Nobody deletes the pod, and its sidecar's connection to the driver stays open: only the missing beats tell.
+    stage.run("other", &pod("other", "other", "echo x > /data/x; sleep infinity"));
+    node_is_ready(&stage);
+    until("the waiting request fails", Duration::from_secs(120), || {
+        let log = log()?;
+        let ended = ["not connected", "connection abort"].iter().any(|error| log.contains(error));
+        wait::expect(ended, log)
+    });
+    let waited = begin.elapsed().as_secs();
+    assert!((50..=110).contains(&waited), "the deadline is 60 s, and it took {waited} s");
+    soon("an event says why", || {
+        let events = stage.events("app");
+        wait::expect(events.contains("EncryptedVolumeServerHung"), events)
+    });
+    nothing_hangs(&stage);
+    node_is_ready(&stage);
+    // The driver ended the sidecar; the one that kubelet starts in its place says that the session is lost.
+    until("the pod is evicted", Duration::from_secs(120), || {
+        let pods = stage.try_kubectl(&["get", "pods", "--output", "name"])?;
+        wait::expect(!pods.lines().any(|pod| pod == "pod/app"), pods)
+    });
+    stage.run("next", &pod("next", "files", "sleep infinity"));
+    assert_eq!(stage.exec("next", "cat /data/kept").trim(), "kept");
+}
+
+#[test]
 fn kubelet_and_the_node_driver_are_restarted_under_a_running_application() {
     let stage = Stage::new("restart");
     let key = RootKey::create();
