@@ -31,8 +31,9 @@ fn template(claim_volume: &str, script: &str, restart: &str) -> String {
     )
 }
 
+/// `set -e` takes no notice of a command behind `!`, hence the `if`.
 const SCRIPT: &str = "set -e; test \"$(cat /seed/prepared)\" = prepared; test \"$(cat /seed/uid)\" = 1000; \
-     ! touch /seed/refused 2>/dev/null; echo hello > /data/greeting; sync /data/greeting; sleep infinity";
+     if touch /seed/refused 2>/dev/null; then exit 1; fi; echo hello > /data/greeting; sync /data/greeting; sleep infinity";
 
 #[test]
 fn a_statefulset_runs_unchanged_and_its_controller_stays_quiet() {
