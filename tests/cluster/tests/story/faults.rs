@@ -44,6 +44,22 @@ fn kill_sidecar(stage: &Stage, signal: &str) {
     }
 }
 
+/// Ends when the new driver has heard again from the sidecar of `app`.
+fn restart_node_driver(stage: &Stage) {
+    let system = |arguments: &[&str]| {
+        let all = ["--namespace", "cofferdam-system"].iter().chain(arguments).copied();
+        stage::namespace::output(&mut stage.cluster.kubectl(all)?, "")
+    };
+    let drivers = "--selector=app.kubernetes.io/component=node";
+    system(&["delete", "pod", drivers, "--timeout=60s"]).unwrap();
+    system(&["rollout", "status", "daemonset/cofferdam-node", "--timeout=60s"]).unwrap();
+    soon("the sidecar says that it serves", || {
+        let log = system(&["logs", drivers, "--tail=1000"])?;
+        let said = |line: &str| ["serving", "Done", &stage.name].iter().all(|word| line.contains(word));
+        wait::expect(log.lines().any(said), log)
+    });
+}
+
 #[test]
 fn a_killed_sidecar_hangs_nobody_and_the_next_pod_reads_what_was_acknowledged() {
     let stage = Stage::new("killed");
@@ -105,6 +121,8 @@ fn a_sidecar_that_hangs_in_a_running_pod_ends_in_errors_after_60_seconds_and_its
         let log = log()?;
         wait::expect(log.contains("No such file"), log)
     });
+    // What the driver was told before it restarted counts too.
+    restart_node_driver(&stage);
     let begin = Instant::now();
     kill_sidecar(&stage, "-STOP");
     // Nobody deletes the pod, and its sidecar's connection to the driver stays open: only the missing beats tell.
@@ -143,13 +161,7 @@ fn kubelet_and_the_node_driver_are_restarted_under_a_running_application() {
     soon("the journal runs", || stage.last_event("app", "app", "ok"));
 
     stage.cluster.request("kubelet", Request::Restart).unwrap();
-    let system = ["--namespace", "cofferdam-system"];
-    let node_driver = |arguments: &[&str]| {
-        let all = system.iter().chain(arguments).copied();
-        stage::namespace::output(&mut stage.cluster.kubectl(all).unwrap(), "").unwrap()
-    };
-    node_driver(&["delete", "pod", "--selector", "app.kubernetes.io/component=node", "--timeout=60s"]);
-    node_driver(&["rollout", "status", "daemonset/cofferdam-node", "--timeout=60s"]);
+    restart_node_driver(&stage);
 
     stage.run("other", &pod("other", "other", "echo x > /data/x; sleep infinity"));
     node_is_ready(&stage);

@@ -7,6 +7,7 @@ mod applications;
 mod bad_input;
 mod content;
 mod faults;
+mod policies;
 mod profile;
 mod raw_access;
 mod rotation;

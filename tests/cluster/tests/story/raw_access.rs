@@ -121,6 +121,13 @@ fn the_sidecar_of_a_live_pod_cannot_be_replaced_nor_entered() {
     );
     let refusal = stage.try_kubectl(&["patch", "pod", "app", "--patch", &patch]).unwrap_err().to_string();
     assert!(refusal.contains("cofferdam-sidecar"), "{refusal}");
+    let small = r#"{"limits": {"memory": "8Mi"}, "requests": {"memory": "8Mi"}}"#;
+    let patch = format!(
+        "{{\"spec\":{{\"initContainers\":[{{\"name\":\"cofferdam-sidecar\",\"resources\":{small}}}]}}}}"
+    );
+    let resize = ["patch", "pod", "app", "--subresource=resize", "--patch", &patch];
+    let refusal = stage.try_kubectl(&resize).unwrap_err().to_string();
+    assert!(refusal.contains("the resources of cofferdam-sidecar"), "{refusal}");
     for container in ["cofferdam-sidecar", "cofferdam-gate"] {
         let command = ["exec", "app", "--container", container, "--", "cat", "/proc/1/environ"];
         let refusal = stage.try_kubectl(&command).unwrap_err().to_string();
