@@ -1,7 +1,7 @@
 //! The HTTPS servers of the operator, with bounds: anybody in the cluster can reach them, and nobody shall be able to fill them.
 //!
 //! Invariant: a connection that says nothing, or says it slowly, ends; one peer never has all the places; what a request may
-//! take (time, bytes) is fixed before it is read.
+//! take (time, bytes) is fixed before it is read. Handlers can have the peer's address (`ConnectInfo<SocketAddr>`).
 
 mod doors;
 mod guarded;
@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{AddExtension, Next, from_fn};
 use axum::response::IntoResponse;
 use axum_server::Handle;
 use axum_server::accept::Accept;
@@ -58,6 +58,9 @@ impl Default for Limits {
     }
 }
 
+/// What answers one connection: the routes, and who its peer is.
+type Answering = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
 /// Serves until `handle` is told to stop; the certificate is the one that `tls` holds at each handshake.
 pub async fn serve(
     address: SocketAddr,
@@ -78,7 +81,7 @@ async fn serve_over<A>(
     limits: Limits,
 ) -> io::Result<()>
 where
-    A: Accept<TcpStream, Router, Service = Router> + Clone + Send + Sync + 'static,
+    A: Accept<TcpStream, Answering, Service = Answering> + Clone + Send + Sync + 'static,
     A::Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A::Future: Send + 'static,
 {
@@ -87,7 +90,8 @@ where
     let http = server.http_builder();
     http.http1().timer(TokioTimer::new()).header_read_timeout(limits.header);
     http.http2().timer(TokioTimer::new()).max_concurrent_streams(limits.streams);
-    server.serve(in_time(router, limits.request).into_make_service()).await
+    let router = in_time(router, limits.request);
+    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 /// Ends a request that takes too long: its body may never come.

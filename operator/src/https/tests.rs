@@ -65,6 +65,18 @@ async fn a_request_within_the_limits_is_answered() {
 }
 
 #[tokio::test]
+async fn a_handler_is_told_who_its_peer_is() {
+    let handle = Handle::new();
+    let tell = post(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() });
+    let (router, address) = (Router::new().route("/", tell), SocketAddr::from(([127, 0, 0, 1], 0)));
+    tokio::spawn(serve_over(DefaultAcceptor::new(), address, router, handle.clone(), generous()));
+    let stream = say(handle.listening().await.unwrap(), &request(0, "")).await;
+    let own = stream.local_addr().unwrap().to_string();
+    let (answer, _) = rest(stream).await;
+    assert!(answer.ends_with(&format!("\r\n\r\n{own}")), "{answer} {own}");
+}
+
+#[tokio::test]
 async fn a_peer_that_is_slow_to_say_what_it_wants_is_not_waited_for() {
     let address = start(Limits { header: SHORT, ..generous() }).await;
     // Nothing, the beginning of HTTP/2's first words, and half of the headers.
