@@ -1,23 +1,35 @@
 //! Who speaks: a pod-bound service account token, reviewed by the API server and remembered until it expires.
 //!
-//! Invariant: tokens are remembered by their SHA-256 only; a token that is not bound to a pod is nobody's.
+//! Invariant: tokens are remembered by their SHA-256 only; a token that is not bound to a pod is nobody's. Anybody can reach
+//! this, so the API server is asked only where the token itself does not already say no, once about the same bad one, by a
+//! peer that has not had too many refused, and about few at a time. None of this ever accepts a token.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::names::TOKEN_AUDIENCE;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use sha2::{Digest, Sha256};
 
-/// Tokens remembered at most; a kubelet renews each within the hour.
+use super::allowance::{Allowance, Charged};
+use super::claims;
+
+/// Tokens remembered at most, of those that were accepted; a kubelet renews each within the hour.
 const MOST: usize = 20_000;
-/// The longest that a token is remembered, in seconds, whatever it says of itself.
+/// The longest that an accepted token is remembered, in seconds, whatever it says of itself.
 const LONGEST: i64 = 3600;
+/// How long a token that the API server refused is remembered, in seconds: well below the 24 s after which a sidecar comes
+/// again at the earliest, so that each of its check-ins is judged by what holds then.
+const REFUSED: i64 = 10;
+/// Refused tokens remembered at most; about others the API server may be asked again, at the peer's charge.
+const MOST_REFUSED: usize = 4096;
+/// Reviews at once. One takes a few milliseconds, so that 8 at a time are hundreds in a second: five thousand sidecars that
+/// come within 30 s, because the operator began anew, are 170.
+pub const AT_ONCE: usize = 8;
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
@@ -32,12 +44,24 @@ pub struct Caller {
     pub uid: String,
 }
 
-/// A token is nobody's.
+/// A token is nobody's, or nobody could say whose it is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// What it says of itself is enough to refuse it.
+    #[error("accept the token: {0}, as it says itself")]
+    Claims(&'static str),
+    /// The API server refused it a moment ago.
+    #[error("accept the token: the API server refused it within the last {REFUSED} s")]
+    Remembered,
     /// The API server does not accept it for our audience.
     #[error("accept the token: {0}")]
     Rejected(&'static str),
+    /// Too many tokens of this peer were refused.
+    #[error("ask the API server about another token of this address: too many were refused")]
+    Limited,
+    /// Other tokens are being reviewed, or this one.
+    #[error("ask the API server about another token while it is asked about so many")]
+    Busy,
     /// The API server did not answer.
     #[error("ask the API server about the token")]
     Review(#[source] kube::Error),
@@ -59,10 +83,42 @@ impl Reviewer for Client {
     }
 }
 
+type Fingerprint = [u8; 32];
+
 /// Callers by token.
 #[derive(Default)]
 pub struct Identities {
-    known: Mutex<HashMap<[u8; 32], (Caller, i64)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Accepted tokens, and until when.
+    known: HashMap<Fingerprint, (Caller, i64)>,
+    /// Tokens that a review refused, and when.
+    refused: HashMap<Fingerprint, i64>,
+    reviewing: HashSet<Fingerprint>,
+    allowance: Allowance,
+}
+
+/// What comes before a review.
+enum Begun<'a> {
+    Known(Caller),
+    Review(Review<'a>),
+}
+
+/// A review that is under way. Where it is dropped before its end its place is free again, and its charge stays.
+struct Review<'a> {
+    identities: &'a Identities,
+    token: Fingerprint,
+    ends_at: i64,
+    charged: Charged,
+}
+
+impl Drop for Review<'_> {
+    fn drop(&mut self) {
+        self.identities.lock().reviewing.remove(&self.token);
+    }
 }
 
 impl Identities {
@@ -71,33 +127,74 @@ impl Identities {
         &self,
         reviewer: &impl Reviewer,
         token: &str,
+        peer: IpAddr,
         now: i64,
         asked: impl FnOnce(),
     ) -> Result<Caller, IdentityError> {
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some((caller, until)) = self.lock().get(&digest)
-            && now < *until
-        {
-            return Ok(caller.clone());
-        }
+        let review = match self.begin(token, peer, now)? {
+            Begun::Known(caller) => return Ok(caller),
+            Begun::Review(review) => review,
+        };
         asked();
         let status = reviewer.review(token).await.map_err(IdentityError::Review)?;
-        let caller = caller(&status)?;
-        // Only a token that was accepted is read: its own word is good for when it ends.
-        let until = expiry(token).unwrap_or(now).min(now + LONGEST);
-        let mut known = self.lock();
-        if known.len() >= MOST {
-            known.retain(|_, (_, until)| now < *until);
-        }
-        if known.len() < MOST {
-            known.insert(digest, (caller.clone(), until));
-        }
-        Ok(caller)
+        let result = caller(&status);
+        self.lock().learn(&review, result.as_ref().ok(), now);
+        result
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], (Caller, i64)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begin(&self, token: &str, peer: IpAddr, now: i64) -> Result<Begun<'_>, IdentityError> {
+        let fingerprint: Fingerprint = Sha256::digest(token.as_bytes()).into();
+        let mut state = self.lock();
+        // An honest sidecar costs nothing but its first review, whoever else comes from its address.
+        if let Some((caller, until)) = state.known.get(&fingerprint)
+            && now < *until
+        {
+            return Ok(Begun::Known(caller.clone()));
+        }
+        if state.refused.get(&fingerprint).is_some_and(|at| still_refused(*at, now)) {
+            return Err(IdentityError::Remembered);
+        }
+        let ends_at = claims::ends_at(token, now).map_err(IdentityError::Claims)?;
+        if state.reviewing.len() >= AT_ONCE || state.reviewing.contains(&fingerprint) {
+            return Err(IdentityError::Busy);
+        }
+        let charged = state.allowance.charge(peer, now).ok_or(IdentityError::Limited)?;
+        state.reviewing.insert(fingerprint);
+        Ok(Begun::Review(Review { identities: self, token: fingerprint, ends_at, charged }))
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Remembers what a review said.
+    fn learn(&mut self, review: &Review<'_>, accepted: Option<&Caller>, now: i64) {
+        if let Some(caller) = accepted {
+            self.allowance.refund(review.charged);
+            // The API server vouches for what the token says, and so for when it ends.
+            let until = review.ends_at.min(now + LONGEST);
+            if self.known.len() >= MOST {
+                self.known.retain(|_, (_, until)| now < *until);
+            }
+            if self.known.len() < MOST {
+                self.known.insert(review.token, (caller.clone(), until));
+            }
+            return;
+        }
+        if self.refused.len() >= MOST_REFUSED {
+            self.refused.retain(|_, at| still_refused(*at, now));
+        }
+        if self.refused.len() < MOST_REFUSED {
+            self.refused.insert(review.token, now);
+        }
+    }
+}
+
+/// Whether a refusal still counts; after a clock was set back it does not.
+fn still_refused(at: i64, now: i64) -> bool {
+    (0..REFUSED).contains(&(now - at))
 }
 
 fn caller(status: &TokenReviewStatus) -> Result<Caller, IdentityError> {
@@ -119,87 +216,6 @@ fn caller(status: &TokenReviewStatus) -> Result<Caller, IdentityError> {
     }
 }
 
-/// `exp` of a JWT (RFC 7519), in seconds since the Unix epoch.
-fn expiry(token: &str) -> Option<i64> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
-    claims.get("exp")?.as_i64()
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use serde_json::json;
-
-    use super::*;
-
-    struct Fake {
-        status: serde_json::Value,
-        asked: AtomicUsize,
-    }
-
-    impl Fake {
-        fn new(status: serde_json::Value) -> Self {
-            Self { status, asked: AtomicUsize::new(0) }
-        }
-    }
-
-    impl Reviewer for Fake {
-        async fn review(&self, _token: &str) -> Result<TokenReviewStatus, kube::Error> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            Ok(serde_json::from_value(self.status.clone()).unwrap())
-        }
-    }
-
-    fn accepted() -> serde_json::Value {
-        json!({
-            "authenticated": true, "audiences": ["cofferdam"],
-            "user": {
-                "username": "system:serviceaccount:shop:default",
-                "extra": {POD_NAME: ["app"], POD_UID: ["u-1"]},
-            },
-        })
-    }
-
-    fn token(exp: i64) -> String {
-        format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(json!({"exp": exp}).to_string()))
-    }
-
-    #[tokio::test]
-    async fn a_token_is_reviewed_once_until_it_expires() {
-        let (fake, identities) = (Fake::new(accepted()), Identities::default());
-        let token = token(2000);
-        for now in [1000, 1500, 1999] {
-            let caller = identities.of(&fake, &token, now, || ()).await.unwrap();
-            assert_eq!(
-                (caller.namespace.as_str(), caller.pod.as_str(), caller.uid.as_str()),
-                ("shop", "app", "u-1")
-            );
-        }
-        assert_eq!(fake.asked.load(Ordering::SeqCst), 1);
-        identities.of(&fake, &token, 2000, || ()).await.unwrap();
-        assert_eq!(fake.asked.load(Ordering::SeqCst), 2);
-        // Another token is another question.
-        identities.of(&fake, &format!("{token}x"), 1000, || ()).await.unwrap();
-        assert_eq!(fake.asked.load(Ordering::SeqCst), 3);
-    }
-
-    #[tokio::test]
-    async fn a_token_of_another_audience_or_of_no_pod_is_nobodys() {
-        let mut unknown = accepted();
-        unknown["authenticated"] = json!(false);
-        let mut audience = accepted();
-        audience["audiences"] = json!(["https://kubernetes.default.svc"]);
-        let mut unbound = accepted();
-        unbound["user"]["extra"] = json!({});
-        let mut person = accepted();
-        person["user"]["username"] = json!("jane");
-        for status in [unknown, audience, unbound, person] {
-            let identities = Identities::default();
-            let result = identities.of(&Fake::new(status.clone()), &token(2000), 1000, || ()).await;
-            assert!(matches!(result, Err(IdentityError::Rejected(_))), "{status}");
-        }
-    }
-}
+#[path = "identity_tests.rs"]
+mod tests;

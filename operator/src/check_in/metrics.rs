@@ -6,6 +6,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::identity::IdentityError;
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -17,6 +19,10 @@ pub enum Outcome {
     Malformed,
     /// The token was not accepted.
     Unauthenticated,
+    /// Too many tokens of this address were refused.
+    Limited,
+    /// Too many tokens are being reviewed.
+    Busy,
     /// The sender may not report this.
     Forbidden,
     /// The API server could not be asked.
@@ -28,6 +34,7 @@ pub enum Outcome {
 pub struct Metrics {
     check_ins: Family<Vec<(&'static str, &'static str)>, Counter>,
     reviews: Counter,
+    refusals: Family<Vec<(&'static str, &'static str)>, Counter>,
     evictions: Counter,
 }
 
@@ -40,6 +47,11 @@ impl Metrics {
             "cofferdam_token_reviews",
             "Tokens that the API server was asked about",
             metrics.reviews.clone(),
+        );
+        all.register(
+            "cofferdam_token_refusals",
+            "Tokens that were not accepted, by what decided",
+            metrics.refusals.clone(),
         );
         all.register(
             "cofferdam_pod_evictions",
@@ -55,6 +67,8 @@ impl Metrics {
             Outcome::Partial => "partial",
             Outcome::Malformed => "malformed",
             Outcome::Unauthenticated => "unauthenticated",
+            Outcome::Limited => "limited",
+            Outcome::Busy => "busy",
             Outcome::Forbidden => "forbidden",
             Outcome::Unavailable => "unavailable",
         };
@@ -63,6 +77,18 @@ impl Metrics {
 
     pub(super) fn review(&self) {
         self.reviews.inc();
+    }
+
+    pub(super) fn refusal(&self, why: &IdentityError) {
+        let by = match why {
+            IdentityError::Claims(_) => "claims",
+            IdentityError::Remembered => "memory",
+            IdentityError::Rejected(_) => "review",
+            IdentityError::Limited => "peer_limit",
+            IdentityError::Busy => "places",
+            IdentityError::Review(_) => "no_answer",
+        };
+        self.refusals.get_or_create(&vec![("by", by)]).inc();
     }
 
     pub(super) fn eviction(&self) {

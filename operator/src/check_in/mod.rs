@@ -2,6 +2,8 @@
 //!
 //! Invariant: who speaks is what the API server says of the token; a report counts only for claims that this pod mounts.
 
+mod allowance;
+mod claims;
 mod evict;
 pub mod identity;
 mod merge;
@@ -9,7 +11,7 @@ mod metrics;
 mod pod_condition;
 mod receive;
 #[cfg(test)]
-mod sample;
+pub mod sample;
 mod server;
 
 pub use metrics::Metrics;

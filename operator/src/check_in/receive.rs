@@ -2,6 +2,7 @@
 //!
 //! Invariant: the pod is read from the API at each check-in, so that a pod that is gone speaks no more, whatever its token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{EncryptedVolume, KmsProfile};
@@ -26,7 +27,7 @@ const TRIES: usize = 8;
 /// A check-in that was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody knows who speaks.
+    /// Nobody knows who speaks, or nobody asked.
     #[error("know the sender")]
     Identity(#[source] IdentityError),
     /// The sender may not report this.
@@ -48,17 +49,17 @@ fn api(doing: &'static str) -> impl Fn(kube::Error) -> Refusal {
 }
 
 impl CheckIns {
-    /// Takes a report; the reply has an order for each volume that counted.
-    pub async fn receive(self: &Arc<Self>, token: &str, report: &CheckIn) -> Result<CheckInReply, Refusal> {
-        let now = conditions::now();
+    /// Takes a report of whoever has this token, from this address; the reply has an order for each volume that counted.
+    pub async fn receive(
+        self: &Arc<Self>,
+        token: &str,
+        peer: IpAddr,
+        report: &CheckIn,
+    ) -> Result<CheckInReply, Refusal> {
+        let now = conditions::now().0.as_second();
         let asked = || self.metrics.review();
-        let caller = self.identities.of(&self.client, token, now.0.as_second(), asked).await;
-        let caller = caller.map_err(|error| match error {
-            IdentityError::Review(source) => {
-                Refusal::Api { doing: "ask the API server about the token", source }
-            }
-            error @ IdentityError::Rejected(_) => Refusal::Identity(error),
-        })?;
+        let caller = self.identities.of(&self.client, token, peer, now, asked).await;
+        let caller = caller.inspect_err(|error| self.metrics.refusal(error)).map_err(Refusal::Identity)?;
         let pod = self.pod(&caller).await?;
         speaks_as(&pod, report.role)?;
         let mounted = claims(&pod);

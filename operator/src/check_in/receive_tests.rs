@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::check_in::Metrics;
-use crate::check_in::sample::report;
+use crate::check_in::sample::{report, token};
 use crate::fake_api::FakeApi;
 
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const POD: &str = "/api/v1/namespaces/shop/pods/app";
 const VOLUME: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/encryptedvolumes/files";
 const PROFILE: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/kmsprofiles/main";
@@ -33,7 +34,7 @@ async fn stage() -> (FakeApi, Arc<CheckIns>) {
     let (fake, client) = FakeApi::start().await;
     for name in ["app", "second"] {
         fake.put(&format!("/api/v1/namespaces/shop/pods/{name}"), pod(name));
-        fake.accept_token(&format!("token-{name}"), "shop", name, &format!("uid-{name}"));
+        fake.accept_token(&token(name), "shop", name, &format!("uid-{name}"));
     }
     fake.put(
         VOLUME,
@@ -93,7 +94,7 @@ fn condition(fake: &FakeApi, path: &str) -> (String, String, String) {
 #[tokio::test]
 async fn a_report_becomes_status_condition_events_and_an_order() {
     let (fake, check_ins) = stage().await;
-    let reply = check_ins.receive("token-app", &from_sidecar(serving())).await.unwrap();
+    let reply = check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await.unwrap();
     let [order] = reply.volumes.as_slice() else { unreachable!("one order: {reply:?}") };
     assert_eq!(
         (order.name.as_str(), order.target_version.as_deref(), order.sweep_again),
@@ -112,7 +113,7 @@ async fn a_report_becomes_status_condition_events_and_an_order() {
     assert!(events.contains(&"Serving".into()), "{events:?}");
 
     // The same again: no second review, patch or event.
-    check_ins.receive("token-app", &from_sidecar(serving())).await.unwrap();
+    check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await.unwrap();
     assert_eq!(fake.asked(&Method::PATCH, "pods/app/status").len(), 1);
     assert_eq!(fake.event_reasons(), events);
 }
@@ -121,7 +122,7 @@ async fn a_report_becomes_status_condition_events_and_an_order() {
 async fn a_conflict_is_written_anew_on_what_is_there_now() {
     let (fake, check_ins) = stage().await;
     fake.fail_once(Method::PUT, "encryptedvolumes/files/status", 409);
-    let reply = check_ins.receive("token-app", &from_sidecar(serving())).await.unwrap();
+    let reply = check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await.unwrap();
     assert_eq!(reply.volumes.len(), 1);
     assert_eq!(fake.asked(&Method::PUT, "encryptedvolumes/files/status").len(), 2);
     assert_eq!(fake.get(VOLUME).unwrap()["status"]["phase"], "Serving");
@@ -131,16 +132,16 @@ async fn a_conflict_is_written_anew_on_what_is_there_now() {
 async fn nobody_reports_for_a_claim_that_is_not_mounted_or_for_a_pod_that_is_gone() {
     let (fake, check_ins) = stage().await;
     let foreign = VolumeReport { claim: "others".into(), ..serving() };
-    let refused = check_ins.receive("token-app", &from_sidecar(foreign)).await;
+    let refused = check_ins.receive(&token("app"), PEER, &from_sidecar(foreign)).await;
     assert!(matches!(refused, Err(Refusal::Forbidden(_))), "{refused:?}");
-    let unknown = check_ins.receive("stolen", &from_sidecar(serving())).await;
+    let unknown = check_ins.receive(&token("stranger"), PEER, &from_sidecar(serving())).await;
     assert!(matches!(unknown, Err(Refusal::Identity(_))), "{unknown:?}");
     // The same name, another pod.
     fake.remove(POD);
     let mut newer = pod("app");
     newer["metadata"]["uid"] = json!("uid-newer");
     fake.put(POD, newer);
-    let gone = check_ins.receive("token-app", &from_sidecar(serving())).await;
+    let gone = check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await;
     assert!(matches!(gone, Err(Refusal::Forbidden(_))), "{gone:?}");
     assert_eq!(fake.asked(&Method::PUT, "/status").len() + fake.asked(&Method::PATCH, "/status").len(), 0);
 }
@@ -149,17 +150,17 @@ async fn nobody_reports_for_a_claim_that_is_not_mounted_or_for_a_pod_that_is_gon
 async fn an_api_server_that_fails_is_no_refusal() {
     let (fake, check_ins) = stage().await;
     fake.fail_once(Method::GET, "pods/app", 500);
-    let failed = check_ins.receive("token-app", &from_sidecar(serving())).await;
+    let failed = check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await;
     assert!(matches!(failed, Err(Refusal::Api { .. })), "{failed:?}");
 }
 
 #[tokio::test]
 async fn a_second_pod_waits_and_its_condition_names_the_first() {
     let (fake, check_ins) = stage().await;
-    check_ins.receive("token-app", &from_sidecar(serving())).await.unwrap();
+    check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await.unwrap();
     let mut waiting = report("data", VolumePhase::Waiting, reasons::VOLUME_IN_USE);
     waiting.message = "another sidecar holds the lease".into();
-    let reply = check_ins.receive("token-second", &from_sidecar(waiting.clone())).await.unwrap();
+    let reply = check_ins.receive(&token("second"), PEER, &from_sidecar(waiting.clone())).await.unwrap();
     assert_eq!(reply.volumes.len(), 1);
     let (status, reason, message) = condition(&fake, "/api/v1/namespaces/shop/pods/second");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "VolumeInUse"));
@@ -167,7 +168,7 @@ async fn a_second_pod_waits_and_its_condition_names_the_first() {
     assert_eq!(fake.get(VOLUME).unwrap()["status"]["pod"], "app");
     // The message names it even before the first has checked in.
     let (fake, check_ins) = stage().await;
-    check_ins.receive("token-second", &from_sidecar(waiting)).await.unwrap();
+    check_ins.receive(&token("second"), PEER, &from_sidecar(waiting)).await.unwrap();
     assert!(condition(&fake, "/api/v1/namespaces/shop/pods/second").2.contains("pod app has it"));
 }
 
@@ -177,7 +178,7 @@ async fn a_lost_session_is_said_and_then_the_pod_is_evicted_once_and_patiently()
     fake.fail_once(Method::POST, "pods/app/eviction", 429);
     let lost = report("data", VolumePhase::Failed, reasons::SESSION_LOST);
     for _ in 0..3 {
-        check_ins.receive("token-app", &from_sidecar(lost.clone())).await.unwrap();
+        check_ins.receive(&token("app"), PEER, &from_sidecar(lost.clone())).await.unwrap();
     }
     assert_eq!(condition(&fake, POD).1, "SessionLost");
     let evictions = || fake.asked(&Method::POST, "pods/app/eviction");
@@ -200,7 +201,7 @@ async fn a_lost_session_is_said_and_then_the_pod_is_evicted_once_and_patiently()
 async fn a_volume_without_a_record_still_gets_its_pods_condition() {
     let (fake, check_ins) = stage().await;
     fake.remove(VOLUME);
-    let reply = check_ins.receive("token-app", &from_sidecar(serving())).await.unwrap();
+    let reply = check_ins.receive(&token("app"), PEER, &from_sidecar(serving())).await.unwrap();
     assert_eq!(reply.volumes, []);
     assert_eq!(condition(&fake, POD).0, "True");
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
 use axum::routing::post;
 use axum_server::accept::DefaultAcceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use contract::names::CHECK_IN_PATH;
 
 use super::*;
-use crate::check_in::{self, CheckIns};
+use crate::check_in::{self, CheckIns, sample};
 use crate::controllers::sample::shared;
 use crate::fake_api::FakeApi;
 use crate::metrics::Metrics;
@@ -154,4 +155,49 @@ async fn the_check_in_server_and_the_webhook_read_no_more_than_they_need() {
     assert_eq!(answer(check_ins(), CHECK_IN_PATH, (256 << 10) + 1).await, "HTTP/1.1 413 Payload Too Large");
     assert_eq!(answer(webhook(), "/mutate-pods", 8 << 20).await, "HTTP/1.1 400 Bad Request");
     assert_eq!(answer(webhook(), "/mutate-pods", (8 << 20) + 1).await, "HTTP/1.1 413 Payload Too Large");
+}
+
+/// What the check-in server answers to somebody with this token.
+async fn check_in(address: SocketAddr, token: &str) -> String {
+    let body = r#"{"role":"Sidecar","volumes":[]}"#;
+    let head = format!(
+        "POST {CHECK_IN_PATH} HTTP/1.1\r\nhost: operator\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    rest(say(address, &head).await).await.0
+}
+
+#[tokio::test]
+async fn who_invents_tokens_is_told_to_come_later_and_the_api_server_is_spared() {
+    let (fake, client) = FakeApi::start().await;
+    let handle = Handle::new();
+    let metrics = Metrics::default();
+    let check_ins = CheckIns::new(client, metrics.with_registry(check_in::Metrics::register));
+    let (router, address) = (check_in::router(check_ins), SocketAddr::from(([127, 0, 0, 1], 0)));
+    tokio::spawn(serve_over(DefaultAcceptor::new(), address, router, handle.clone(), generous()));
+    let address = handle.listening().await.unwrap();
+
+    let nonsense = check_in(address, "invented").await;
+    assert!(nonsense.starts_with("HTTP/1.1 401") && !nonsense.contains("retry-after"), "{nonsense}");
+    let reviews = || fake.asked(&Method::POST, "/tokenreviews").len();
+    assert_eq!(reviews(), 0);
+    let mut number = 0;
+    let limited = loop {
+        let answer = check_in(address, &sample::token(&format!("app-{number}"))).await;
+        number += 1;
+        if !answer.starts_with("HTTP/1.1 401") {
+            break answer;
+        }
+    };
+    assert!(limited.starts_with("HTTP/1.1 429") && limited.contains("retry-after: 5\r\n"), "{limited}");
+    assert!(number > 64 && reviews() == number - 1, "{number} {}", reviews());
+    let text = metrics.text().unwrap();
+    for line in [
+        r#"cofferdam_token_refusals_total{by="claims"} 1"#,
+        r#"cofferdam_token_refusals_total{by="peer_limit"} 1"#,
+        r#"cofferdam_check_ins_total{outcome="limited"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
 }
