@@ -1,13 +1,15 @@
 //! Checking in with the operator: reports go out, orders come back.
 //!
-//! Invariant: the operator is asked, never needed: without an answer everything goes on with what is known. Token and CA
-//! are read anew whenever they changed, and the CA of the file alone is trusted.
+//! Invariant: the operator is asked, never needed: without an answer everything goes on with what is known. One that is busy is
+//! asked again when it says, within bounds of our own. Token and CA are read anew whenever they changed, and the CA of the
+//! file alone is trusted.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use contract::check_in::{CheckIn, CheckInReply};
 use contract::names::{CA_DIR, CA_OPERATOR_KEY, CHECK_IN_PATH, TOKEN_FILE};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode};
 use thiserror::Error;
 
@@ -15,6 +17,8 @@ use thiserror::Error;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest reply.
 const MOST: usize = 1 << 20;
+/// The shortest and the longest pause that a busy operator may ask for.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// Why a check-in failed.
 #[derive(Debug, Error)]
@@ -31,12 +35,28 @@ pub enum CheckInError {
     /// No answer.
     #[error("reach the operator")]
     Unreachable(#[source] reqwest::Error),
+    /// The operator has too much to do just now; that says nothing of this pod.
+    #[error("be heard by the operator: it is busy")]
+    Busy {
+        /// When to come again, where it says so.
+        after: Option<Duration>,
+    },
     /// The operator answered, and not with orders.
     #[error("be accepted by the operator: http {0}")]
     Status(StatusCode),
     /// The answer is not one.
     #[error("understand the operator")]
     Reply,
+}
+
+impl CheckInError {
+    /// When a busy operator wants to be asked again.
+    pub fn come_again(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { after } => *after,
+            _ => None,
+        }
+    }
 }
 
 /// A client for one operator.
@@ -68,8 +88,12 @@ impl CheckInClient {
         let token = std::fs::read_to_string(&self.token).map_err(CheckInError::Token)?;
         let request = client.post(&self.url).bearer_auth(token.trim()).json(report);
         let answer = request.send().await.map_err(|error| CheckInError::Unreachable(error.without_url()))?;
-        if !answer.status().is_success() {
-            return Err(CheckInError::Status(answer.status()));
+        match answer.status() {
+            status if status.is_success() => {}
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(CheckInError::Busy { after: retry_after(answer.headers()) });
+            }
+            status => return Err(CheckInError::Status(status)),
         }
         let text = body(answer).await?;
         serde_json::from_slice(&text).map_err(|_| CheckInError::Reply)
@@ -93,6 +117,12 @@ impl CheckInClient {
         self.built = Some((client.clone(), stamp));
         Ok(client)
     }
+}
+
+/// What the operator asks for, within what we bear: a wrong value shall neither silence nor hurry us.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).clamp(PAUSES.0, PAUSES.1))
 }
 
 /// The body of an answer, as long as a reply may be: its length is not believed before it has come.

@@ -40,6 +40,32 @@ async fn a_new_authority_and_a_new_token_are_taken_up_without_a_restart() {
     assert_eq!(operator.reports().len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_operator_is_no_refusal_and_its_wish_is_kept_within_bounds() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let operator = FakeOperator::start(&authority).await;
+    files(dir.path(), &authority);
+    let (ca, token) = (dir.path().join("ca.crt"), dir.path().join("token"));
+    let mut client = CheckInClient::with_files(&operator.url, &ca, &token).unwrap();
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (code, says, after) in [
+        (503, None, None),
+        (429, Some("5"), seconds(5)),
+        (503, Some("5"), seconds(5)),
+        (429, Some("0"), seconds(2)),
+        (503, Some("86400"), seconds(30)),
+        (503, Some("Thu, 26 Nov 2026 02:00:00 GMT"), None),
+        (503, Some("-5"), None),
+    ] {
+        operator.busy(code, says);
+        match client.send(&report()).await {
+            Err(CheckInError::Busy { after: found }) => assert_eq!(found, after, "{code} {says:?}"),
+            other => panic!("{code} {says:?}: {other:?}"),
+        }
+    }
+    client.send(&report()).await.unwrap();
+}
+
 #[test]
 fn without_an_operator_there_is_no_client() {
     assert!(CheckInClient::new("").is_none());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use contract::check_in::{CheckIn, KeyReport, Role, VolumePhase, reasons};
+use contract::check_in::{KeyReport, Role, VolumePhase, reasons};
 use contract::config::{Ownership, SidecarConfig, Volume as VolumeConfig};
 use contract::exit;
 use kms::CallCtx;
@@ -256,20 +256,18 @@ fn report_failure(row: &Row, error: &JobError) {
 
 /// Tells the operator how it ended; whether it was told.
 async fn last_report(mut client: CheckInClient, board: &Board) -> bool {
-    let report = CheckIn { role: Role::Job, volumes: board.rows().iter().map(|row| row.report()).collect() };
+    let report = board.check_in(Role::Job);
     let start = Instant::now();
     loop {
-        match client.send(&report).await {
+        let error = match client.send(&report).await {
             Ok(_) => return true,
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the operator does not take the report"
-            ),
-        }
+            Err(error) => error,
+        };
+        tracing::warn!(error = &error as &dyn std::error::Error, "the operator does not take the report");
         if start.elapsed() > REPORT_PATIENCE {
             return false;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(error.come_again().unwrap_or(PAUSE)).await;
     }
 }
 

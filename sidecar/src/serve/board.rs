@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use contract::check_in::{KeyReport, MarkerReport, VolumePhase, VolumeReport, reasons};
+use contract::check_in::{CheckIn, KeyReport, MarkerReport, Role, VolumePhase, VolumeReport, reasons};
 use contract::config::Status;
 use tokio::sync::watch;
 
@@ -170,6 +170,11 @@ impl Board {
     /// The row of a volume.
     pub fn row(&self, name: &str) -> Option<&Arc<Row>> {
         self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// A report on all of them.
+    pub fn check_in(&self, role: Role) -> CheckIn {
+        CheckIn { role, volumes: self.rows.iter().map(|row| row.report()).collect() }
     }
 
     /// Wakes whenever a row changed.

@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::board::Board;
+use crate::check_in::CheckInError;
 use crate::fs::{Counters, EncryptedFs};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -149,9 +150,13 @@ impl Metrics {
         Arc::<KmsCounts>::clone(&self.kms)
     }
 
-    /// One check-in ended.
-    pub fn check_in(&self, accepted: bool) {
-        let event = if accepted { "accepted" } else { "failed" };
+    /// One check-in ended, with an error or without.
+    pub fn check_in(&self, error: Option<&CheckInError>) {
+        let event = match error {
+            None => "accepted",
+            Some(CheckInError::Busy { .. }) => "busy",
+            Some(_) => "failed",
+        };
         self.check_ins.get_or_create(&Event { event }).inc();
     }
 

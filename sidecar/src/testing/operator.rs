@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::tls_rustls::RustlsConfig;
 use contract::check_in::{CheckIn, CheckInReply};
@@ -39,6 +41,7 @@ impl Authority {
 struct Heard {
     reports: Vec<CheckIn>,
     reply: CheckInReply,
+    busy: Option<(StatusCode, HeaderMap)>,
 }
 
 /// The server; ends with the runtime.
@@ -73,6 +76,18 @@ impl FakeOperator {
         self.heard.lock().unwrap().reply = reply;
     }
 
+    /// Answers the next report so.
+    pub fn busy(&self, code: u16, retry_after: Option<&str>) {
+        let headers = retry_after.map(|value| (RETRY_AFTER, value.parse().unwrap()));
+        let busy = (StatusCode::from_u16(code).unwrap(), headers.into_iter().collect());
+        self.heard.lock().unwrap().busy = Some(busy);
+    }
+
+    /// Whether the answer of [`Self::busy`] was given.
+    pub fn was_busy(&self) -> bool {
+        self.heard.lock().unwrap().busy.is_none()
+    }
+
     pub fn reports(&self) -> Vec<CheckIn> {
         self.heard.lock().unwrap().reports.clone()
     }
@@ -82,14 +97,17 @@ async fn hear(
     State(heard): State<Arc<Mutex<Heard>>>,
     headers: HeaderMap,
     Json(report): Json<CheckIn>,
-) -> Result<Json<CheckInReply>, StatusCode> {
+) -> Response {
     let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
     if bearer != Some(&format!("Bearer {TOKEN}")) {
-        return Err(StatusCode::UNAUTHORIZED);
+        return StatusCode::UNAUTHORIZED.into_response();
     }
     let mut heard = heard.lock().unwrap();
+    if let Some(busy) = heard.busy.take() {
+        return busy.into_response();
+    }
     heard.reports.push(report);
-    Ok(Json(heard.reply.clone()))
+    Json(heard.reply.clone()).into_response()
 }
 
 /// Writes CA and token where a pod has them.
