@@ -151,8 +151,6 @@ pub enum Suspension {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Every volume's FUSE server answers; says nothing of the KMS.
-    pub started: bool,
     /// Every volume's data is served.
     pub ready: bool,
     /// Why it is not ready, for a person.

@@ -16,7 +16,7 @@
 //!    another process would keep the lease after the server's death. One connection may hold the leases of several volumes.
 //! 2. Wait for each answer up to [`ANSWER_SECONDS`]: the driver waits for the API to know a container that has just started.
 //!    After [`Refusal::Unavailable`], ask again.
-//! 3. `Attach`, answer INIT on the descriptor, send `Serving`, and only when that is done report the volume as started.
+//! 3. `Attach`, answer INIT on the descriptor, send `Serving`.
 //!    Never make a copy of the descriptor that outlives the process, and never `FUSE_DEV_IOC_CLONE` it.
 //! 4. When the connection breaks while the process is alive, the *driver* has restarted. Go on serving. Connect again every
 //!    second (the socket appears anew at the same path), and send `Resume` for each volume that was granted, in place of `Attach`:

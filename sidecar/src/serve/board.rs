@@ -35,8 +35,6 @@ pub struct State {
     pub reason: String,
     /// Why, for a person.
     pub message: String,
-    /// Its FUSE server answers, and the node driver knows.
-    pub started: bool,
     /// It will not be served again by this process.
     pub given_up: bool,
     /// From the marker.
@@ -72,12 +70,11 @@ impl Row {
             state.phase = before.phase;
             state.reason.clone_from(&before.reason);
             state.message.clone_from(&before.message);
-            state.started = false;
         }
         let (shown, changed) = (shown(&before) != shown(&state), *state != before);
         if shown {
-            let State { phase, reason, message, started, .. } = &*state;
-            tracing::info!(volume = %self.name, ?phase, reason, message, started, "volume changed");
+            let State { phase, reason, message, .. } = &*state;
+            tracing::info!(volume = %self.name, ?phase, reason, message, "volume changed");
         }
         drop(state);
         if changed {
@@ -88,10 +85,7 @@ impl Row {
     /// The volume will not be served again by this process, whatever else happens.
     pub fn give_up(&self, reason: &str, message: impl Into<String>) {
         self.set_phase(VolumePhase::Failed, reason, message);
-        self.update(|state| {
-            state.started = false;
-            state.given_up = true;
-        });
+        self.update(|state| state.given_up = true);
     }
 
     /// Sets what the volume is doing and why.
@@ -130,8 +124,8 @@ impl Row {
     }
 }
 
-fn shown(state: &State) -> (VolumePhase, &str, &str, bool) {
-    (state.phase, &state.reason, &state.message, state.started)
+fn shown(state: &State) -> (VolumePhase, &str, &str) {
+    (state.phase, &state.reason, &state.message)
 }
 
 /// All volumes of the process.
@@ -150,7 +144,6 @@ impl Board {
                 phase: VolumePhase::Waiting,
                 reason: reasons::STARTING.into(),
                 message: "the sidecar has just begun".into(),
-                started: false,
                 given_up: false,
                 marker: None,
                 key: None,
@@ -185,16 +178,11 @@ impl Board {
     /// What the probes read.
     pub fn status(&self) -> Status {
         let states: Vec<_> = self.rows.iter().map(|row| (row.name.as_str(), row.state())).collect();
-        let ready = states.iter().all(|(_, state)| state.phase == VolumePhase::Serving);
-        let troubles =
-            states.iter().filter(|(_, state)| state.phase != VolumePhase::Serving || !state.started);
-        let text =
-            troubles.map(|(name, state)| format!("volume {name}: {}: {}", state.reason, state.message));
-        Status {
-            started: states.iter().all(|(_, state)| state.started),
-            ready,
-            message: text.collect::<Vec<_>>().join("; "),
-        }
+        let troubles = states.iter().filter(|(_, state)| state.phase != VolumePhase::Serving);
+        let text: Vec<_> = troubles
+            .map(|(name, state)| format!("volume {name}: {}: {}", state.reason, state.message))
+            .collect();
+        Status { ready: text.is_empty(), message: text.join("; ") }
     }
 }
 
@@ -207,15 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_ready_when_every_volume_serves_and_started_without_any_kms() {
+    fn a_pod_is_ready_when_every_volume_serves() {
         let board = board();
-        assert!(!board.status().started);
-        board.rows().iter().for_each(|row| row.update(|state| state.started = true));
-        let status = board.status();
-        assert!(status.started && !status.ready);
+        assert!(!board.status().ready);
         board.rows()[0].set_phase(VolumePhase::Serving, reasons::SERVING, "");
         board.rows()[1].set_phase(VolumePhase::Suspended, "KeyDisabled", "the root key is disabled");
-        assert_eq!(board.status().message, "volume logs: KeyDisabled: the root key is disabled");
+        let status = board.status();
+        assert!(!status.ready);
+        assert_eq!(status.message, "volume logs: KeyDisabled: the root key is disabled");
         board.rows()[1].set_phase(VolumePhase::Serving, reasons::SERVING, "");
         assert!(board.status().ready);
     }
@@ -226,12 +213,8 @@ mod tests {
         let row = &board.rows()[0];
         row.give_up(reasons::SESSION_LOST, "the pod must be replaced");
         row.set_phase(VolumePhase::Serving, reasons::SERVING, "");
-        row.update(|state| state.started = true);
         let state = row.state();
-        assert_eq!(
-            (state.phase, state.reason.as_str(), state.started),
-            (VolumePhase::Failed, reasons::SESSION_LOST, false)
-        );
+        assert_eq!((state.phase, state.reason.as_str()), (VolumePhase::Failed, reasons::SESSION_LOST));
         assert_eq!(state.message, "the pod must be replaced");
     }
 

@@ -1,6 +1,6 @@
 //! The sidecar: serves the pod's volumes until the pod ends.
 //!
-//! Invariant: "started" needs no KMS; data is served only while the root key may be used.
+//! Invariant: requests are answered without any KMS; data is served only while the root key may be used.
 
 pub mod board;
 pub mod check_in_task;

@@ -1,7 +1,7 @@
 //! A volume's FUSE session: the descriptor from the node driver, served from the first moment: by a waiting room until the
 //! volume is open, then by its filesystem.
 //!
-//! Invariant: INIT is answered whatever the KMS does, and the driver is told before anybody is told that the volume started.
+//! Invariant: INIT is answered whatever the KMS does, and the driver is told that it was.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -241,11 +241,11 @@ impl Host for Visitor<'_> {
 
     fn started(&self) {
         // The driver may take long, and the room must go on answering.
-        let (context, row, name) = (Arc::clone(self.context), Arc::clone(self.row), self.door.name.clone());
+        let (context, name) = (Arc::clone(self.context), self.door.name.clone());
         let tell = move || {
             while !*context.stop.borrow() {
                 match context.link.serving(&name) {
-                    Ok(()) => return row.update(|state| state.started = true),
+                    Ok(()) => return,
                     Err(error) => {
                         tracing::warn!(volume = %name, error = &error as &dyn std::error::Error, "the driver does not count the volume as served yet");
                     }

@@ -65,7 +65,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
         assert!(read(&path).is_err());
-        let status = Status { started: true, ready: false, message: "waits".into() };
+        let status = Status { ready: false, message: "waits".into() };
         write(&path, &status).unwrap();
         assert_eq!(read(&path).unwrap(), status);
         let file = std::fs::File::options().write(true).open(&path).unwrap();
