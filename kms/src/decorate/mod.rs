@@ -65,8 +65,11 @@ pub(crate) trait Policy: Send + Sync + 'static {
         Fut: Future<Output = Result<T>> + Send;
 }
 
-/// What an answer tells about versions, for the audit stream.
+/// What an answer tells about the key and its versions, for the audit stream.
 pub(crate) trait Answer: Send {
+    fn created(&self) -> Option<&KeyRef> {
+        None
+    }
     fn version(&self) -> Option<&KeyVersion> {
         None
     }
@@ -76,8 +79,13 @@ pub(crate) trait Answer: Send {
 }
 
 impl Answer for () {}
-impl Answer for KeyRef {}
 impl Answer for Vec<VersionInfo> {}
+
+impl Answer for KeyRef {
+    fn created(&self) -> Option<&KeyRef> {
+        Some(self)
+    }
+}
 
 impl Answer for KeyInfo {
     fn version(&self) -> Option<&KeyVersion> {

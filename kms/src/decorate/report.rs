@@ -26,10 +26,7 @@ impl Policy for Audit {
         F: Fn(CallCtx) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T>> + Send,
     {
-        let began = Instant::now();
-        let result = attempt(site.call.clone()).await;
-        ended(site, began, &result).audit();
-        result
+        timed(site, attempt(site.call.clone()), |ended: &Ended<'_>| ended.audit()).await
     }
 }
 
@@ -51,25 +48,31 @@ impl Policy for Metrics {
         F: Fn(CallCtx) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T>> + Send,
     {
-        let began = Instant::now();
-        let result = attempt(site.call.clone()).await;
-        ended(site, began, &result).count(&*self.observer);
-        result
+        timed(site, attempt(site.call.clone()), |ended: &Ended<'_>| ended.count(&*self.observer)).await
     }
 }
 
-fn ended<'a, T: Answer>(site: Site<'a>, began: Instant, result: &'a Result<T>) -> Ended<'a> {
+/// Makes an exchange, and tells its end with the time that it took. A future does nothing before it is awaited, so that the
+/// time begins here.
+async fn timed<T: Answer>(
+    site: Site<'_>,
+    exchange: impl Future<Output = Result<T>>,
+    tell: impl FnOnce(&Ended<'_>),
+) -> Result<T> {
+    let began = Instant::now();
+    let result = exchange.await;
     let answer = result.as_ref().ok();
-    Ended {
+    tell(&Ended {
         provider: site.provider,
         op: site.op,
-        key: Some(site.key),
+        key: Some(answer.and_then(Answer::created).unwrap_or(site.key)),
         correlation_id: site.call.correlation_id,
         latency: began.elapsed(),
         failed: result.as_ref().err(),
         version: answer.and_then(Answer::version),
         rewrapped: answer.and_then(Answer::rewrapped),
-    }
+    });
+    result
 }
 
 /// The owner's side with audit events and counts, and nothing that repeats a call.
@@ -88,50 +91,44 @@ impl AuditedAdmin {
         Self { inner, provider, observer: Arc::clone(observer) }
     }
 
-    fn report<T: Answer>(&self, op: Op, key: &KeyRef, call: &CallCtx, began: Instant, result: &Result<T>) {
-        let ended = ended(Site { provider: self.provider, op, key, call }, began, result);
-        ended.audit();
-        ended.count(&*self.observer);
+    async fn reported<T: Answer>(
+        &self,
+        op: Op,
+        key: &KeyRef,
+        call: &CallCtx,
+        exchange: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let site = Site { provider: self.provider, op, key, call };
+        let tell = |ended: &Ended<'_>| {
+            ended.audit();
+            ended.count(&*self.observer);
+        };
+        timed(site, exchange, tell).await
     }
 }
 
 #[async_trait]
 impl KmsAdmin for AuditedAdmin {
     async fn create(&self, new: &NewKey, call: &CallCtx) -> Result<KeyRef> {
-        let began = Instant::now();
-        let result = self.inner.create(new, call).await;
-        let key = result.as_ref().map_or_else(|_| KeyRef(String::new()), Clone::clone);
-        self.report(Op::Create, &key, call, began, &result);
-        result
+        // It has no name until it is there.
+        self.reported(Op::Create, &KeyRef(String::new()), call, self.inner.create(new, call)).await
     }
 
     async fn rotate(&self, key: &KeyRef, call: &CallCtx) -> Result<()> {
-        let began = Instant::now();
-        let result = self.inner.rotate(key, call).await;
-        self.report(Op::Rotate, key, call, began, &result);
-        result
+        self.reported(Op::Rotate, key, call, self.inner.rotate(key, call)).await
     }
 
     async fn set_enabled(&self, key: &KeyRef, enabled: bool, call: &CallCtx) -> Result<()> {
-        let began = Instant::now();
-        let result = self.inner.set_enabled(key, enabled, call).await;
         let op = if enabled { Op::Enable } else { Op::Disable };
-        self.report(op, key, call, began, &result);
-        result
+        self.reported(op, key, call, self.inner.set_enabled(key, enabled, call)).await
     }
 
     async fn delete(&self, key: &KeyRef, call: &CallCtx) -> Result<()> {
-        let began = Instant::now();
-        let result = self.inner.delete(key, call).await;
-        self.report(Op::Delete, key, call, began, &result);
-        result
+        self.reported(Op::Delete, key, call, self.inner.delete(key, call)).await
     }
 
     async fn restore(&self, key: &KeyRef, call: &CallCtx) -> Result<()> {
-        let began = Instant::now();
-        let result = self.inner.restore(key, call).await;
-        self.report(Op::Restore, key, call, began, &result);
-        result
+        self.reported(Op::Restore, key, call, self.inner.restore(key, call)).await
     }
 
     async fn set_auto_rotation(
@@ -140,9 +137,7 @@ impl KmsAdmin for AuditedAdmin {
         interval: Option<Duration>,
         call: &CallCtx,
     ) -> Result<()> {
-        let began = Instant::now();
-        let result = self.inner.set_auto_rotation(key, interval, call).await;
-        self.report(Op::SetRotationPolicy, key, call, began, &result);
-        result
+        let exchange = self.inner.set_auto_rotation(key, interval, call);
+        self.reported(Op::SetRotationPolicy, key, call, exchange).await
     }
 }
