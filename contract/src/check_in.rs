@@ -51,6 +51,9 @@ pub struct VolumeReport {
     /// The last complete or running sweep; absent: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepReport>,
+    /// A Job that only looks: what it found; absent: it has not found out yet, or does something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<LookReport>,
     /// Files rewrapped because they were opened, since the process began.
     pub lazy_rewraps: u64,
     /// Reads refused because of damaged data or headers, since the process began.
@@ -73,7 +76,7 @@ pub enum VolumePhase {
     Failed,
     /// A Job: the sweep is running.
     Sweeping,
-    /// A Job: the sweep is complete.
+    /// A Job: the sweep, or the look, is complete.
     Swept,
 }
 
@@ -125,6 +128,17 @@ pub struct SweepReport {
     pub completed_at: Option<String>,
 }
 
+/// What a Job found in a volume of which nobody had reported a marker. It wrote nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LookReport {
+    /// The key version that was the current one before the look began.
+    pub target_version: String,
+    /// There are no files and no marker, so that no key version is needed. Where this is `false` and the report has no marker,
+    /// nobody can say which ones are: its `reason` and `message` say why.
+    pub empty: bool,
+}
+
 /// What the sender is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,6 +177,14 @@ pub mod reasons {
     pub const MARKER_DAMAGED: &str = "MarkerDamaged";
     /// The marker is of another volume than the one that was pinned.
     pub const WRONG_VOLUME: &str = "WrongVolume";
+    /// A look: there are no files and no marker.
+    pub const VOLUME_EMPTY: &str = "VolumeEmpty";
+    /// A look: there is a marker.
+    pub const MARKER_FOUND: &str = "MarkerFound";
+    /// A look: somebody began to initialise the volume, and there is no marker.
+    pub const INITIALISATION_UNFINISHED: &str = "InitialisationUnfinished";
+    /// The volume cannot be read by the identity of the sender, or not at all.
+    pub const VOLUME_UNREADABLE: &str = "VolumeUnreadable";
     /// The volume cannot be written by the identity of the sidecar.
     pub const NOT_WRITABLE: &str = "VolumeNotWritable";
     /// The FUSE connection was served before and cannot be taken over.
@@ -192,11 +214,12 @@ mod tests {
             marker: None,
             key: None,
             sweep: None,
+            look: None,
             lazy_rewraps: 0,
             integrity_errors: 0,
             warnings: vec![],
         };
         let json = serde_json::to_value(&report).expect("plain data");
-        assert!(json.get("sweep").is_none() && json.get("key").is_none());
+        assert!(["sweep", "key", "look"].iter().all(|unknown| json.get(unknown).is_none()), "{json}");
     }
 }

@@ -118,6 +118,9 @@ pub struct Volume {
     /// Files that a sweep may rewrap in a second; 0: no limit.
     #[serde(default)]
     pub sweep_files_per_second: u32,
+    /// A Job: write nothing, and only look whether the volume is empty; the key version that is current. Absent: sweep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_for: Option<String>,
 }
 
 /// How DEKs are wrapped.

@@ -117,6 +117,7 @@ pub fn volume(used: Use<'_>, binding: Option<&StorageBinding>, record: Option<&E
         accepted_origins: spec.map(|spec| spec.accepted_origins.clone()).unwrap_or_default(),
         pinned_volume_id: marker.map(|marker| marker.volume_id.clone()),
         sweep_files_per_second: spec.map_or(0, |spec| spec.rewrap.files_per_second),
+        look_for: None,
     }
 }
 

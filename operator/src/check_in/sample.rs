@@ -19,6 +19,7 @@ pub fn report(name: &str, phase: VolumePhase, reason: &str) -> VolumeReport {
         marker: None,
         key: None,
         sweep: None,
+        look: None,
         lazy_rewraps: 0,
         integrity_errors: 0,
         warnings: vec![],

@@ -1,7 +1,10 @@
-//! The rewrap Job: sweeps volumes that no pod mounts, with a credential that need not be able to unwrap.
+//! The rewrap Job: sweeps volumes that no pod mounts, with a credential that need not be able to unwrap; or looks into one of which
+//! nobody has reported a marker (`look`).
 //!
-//! Invariant: it holds the volume's lease, and says so on shared storage, or does nothing; an outage is waited for; the counts have reached the operator
-//! before it ends well.
+//! Invariant: it holds the volume's lease, and says so on shared storage, or writes nothing; an outage is waited for; what it found has
+//! reached the operator before it ends well.
+
+mod look;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -84,7 +87,7 @@ pub fn volume_code(error: &VolumeError) -> i32 {
     }
 }
 
-/// Sweeps every volume of the configuration.
+/// Sweeps every volume of the configuration, or looks into it.
 pub async fn run(config: SidecarConfig, places: Places) -> Result<(), JobError> {
     let names = config.volumes.iter().map(|volume| (volume.name.clone(), volume.claim.clone()));
     let board = Board::new(names);
@@ -98,9 +101,12 @@ pub async fn run(config: SidecarConfig, places: Places) -> Result<(), JobError> 
     cancel_on_signal(Arc::clone(&cancelled));
     let mut result = Ok(());
     for (volume, row) in config.volumes.iter().zip(board.rows()) {
-        let swept = sweep(&config, volume, row, &places, &metrics, &cancelled).await;
+        let done = match &volume.look_for {
+            Some(version) => look::look(volume, version, row, &places).await,
+            None => sweep(&config, volume, row, &places, &metrics, &cancelled).await,
+        };
         row.sweep.ended();
-        if let Err(error) = swept {
+        if let Err(error) = done {
             report_failure(row, &error);
             result = Err(error);
         }

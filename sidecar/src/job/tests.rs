@@ -16,15 +16,18 @@ fn config(kms: &TestKms, dir: &Path, operator_url: &str) -> (SidecarConfig, Plac
         profiles: vec![kms.profile(dir, "rewrap-key")],
         volumes: vec![volume_config()],
     };
-    let places = Places {
+    (config, places(dir))
+}
+
+fn places(dir: &Path) -> Places {
+    Places {
         raw: dir.join("raw"),
         ctl: dir.join("s"),
         run: dir.join("run"),
         ca: dir.join("ca.crt"),
         token: dir.join("token"),
         port: 0,
-    };
-    (config, places)
+    }
 }
 
 async fn filled(kms: &TestKms, dir: &Path) {
@@ -103,4 +106,84 @@ async fn a_volume_that_was_never_initialised_is_left_untouched() {
     let error = run(config, places).await.unwrap_err();
     assert_eq!(error.code(), exit::DATA, "{error:?}");
     assert_eq!(std::fs::read_dir(dir.path().join("raw/data")).unwrap().count(), 0);
+}
+
+/// What a look at `raw/data` reports, with no KMS and no credential; names and contents of the volume are compared.
+async fn look(dir: &Path) -> contract::check_in::VolumeReport {
+    let authority = Authority::new();
+    let operator = FakeOperator::start(&authority).await;
+    files(dir, &authority);
+    let mut volume = volume_config();
+    volume.look_for = Some("v7".into());
+    volume.storage_entries = vec![".snapshot".into()];
+    let config = SidecarConfig {
+        version: CONFIG_VERSION,
+        operator_url: operator.url.clone(),
+        profiles: vec![],
+        volumes: vec![volume],
+    };
+    let (before, places) = (tree(&dir.join("raw")), places(dir));
+    run(config, places).await.unwrap();
+    assert_eq!(tree(&dir.join("raw")), before, "it wrote");
+    operator.reports().pop().unwrap().volumes.pop().unwrap()
+}
+
+fn tree(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let is_dir = entry.file_type().unwrap().is_dir();
+        found.push((entry.path(), if is_dir { vec![] } else { std::fs::read(entry.path()).unwrap() }));
+        if is_dir {
+            found.extend(tree(&entry.path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn counted(report: &contract::check_in::VolumeReport) -> (bool, &str, &str) {
+    let look = report.look.as_ref().unwrap();
+    assert!(report.phase == VolumePhase::Swept && report.sweep.is_none(), "{report:?}");
+    (look.empty, &look.target_version, &report.reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_empty_only_where_nothing_but_the_storages_own_entries_lies_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("raw/data");
+    for own in ["lost+found", ".snapshot"] {
+        std::fs::create_dir_all(raw.join(own)).unwrap();
+        assert_eq!(counted(&look(dir.path()).await), (true, "v7", reasons::VOLUME_EMPTY));
+    }
+    // Our directory without a marker: somebody may be about to make one.
+    std::fs::create_dir(raw.join(".cofferdam")).unwrap();
+    assert_eq!(counted(&look(dir.path()).await), (false, "v7", reasons::INITIALISATION_UNFINISHED));
+    std::fs::create_dir_all(raw.join(".cofferdam/groups/some")).unwrap();
+    assert_eq!(counted(&look(dir.path()).await), (false, "v7", reasons::MARKER_DAMAGED));
+    std::fs::remove_dir_all(raw.join(".cofferdam")).unwrap();
+    std::fs::write(raw.join("accounts"), b"plain").unwrap();
+    let report = look(dir.path()).await;
+    assert_eq!(counted(&report), (false, "v7", reasons::PLAINTEXT_FOUND));
+    assert!(report.message.contains("an entry") && report.marker.is_none(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_volume_with_a_marker_reports_the_marker_while_another_one_has_it() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    filled(&kms, dir.path()).await;
+    let held = open(&kms, &dir.path().join("raw/data"), Wrapping::Grouped).await;
+    let report = look(dir.path()).await;
+    assert_eq!(counted(&report), (false, "v7", reasons::MARKER_FOUND));
+    let marker = report.marker.unwrap();
+    assert_eq!(marker.volume_id, held.volume.region.marker().volume_id().to_string());
+    assert_eq!((marker.sweep_epoch, Some((marker.uid, marker.gid))), (0, held.volume.owner().ok()));
+}
+
+#[test]
+fn what_a_look_may_not_read_is_not_counted_and_what_the_storage_does_not_give_is_no_answer() {
+    let read = |errno: rustix::io::Errno| look::found(Err(VolumeError::Read(errno.into())));
+    let found = read(rustix::io::Errno::ACCESS).unwrap();
+    assert_eq!((found.empty, found.reason), (false, reasons::VOLUME_UNREADABLE));
+    assert!(found.message.contains("may not read all of it"), "{}", found.message);
+    assert!(matches!(read(rustix::io::Errno::IO), Err(VolumeError::Read(_))));
 }

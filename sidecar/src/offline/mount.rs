@@ -108,5 +108,6 @@ fn config(args: &MountArgs) -> VolumeConfig {
         accepted_origins: args.accept_origin.clone(),
         pinned_volume_id: None,
         sweep_files_per_second: 0,
+        look_for: None,
     }
 }

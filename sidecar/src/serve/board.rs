@@ -5,7 +5,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use contract::check_in::{CheckIn, KeyReport, MarkerReport, Role, VolumePhase, VolumeReport, reasons};
+use contract::check_in::{
+    CheckIn, KeyReport, LookReport, MarkerReport, Role, VolumePhase, VolumeReport, reasons,
+};
 use contract::config::Status;
 use tokio::sync::watch;
 
@@ -39,6 +41,8 @@ pub struct State {
     pub given_up: bool,
     /// From the marker.
     pub marker: Option<MarkerReport>,
+    /// What a Job that only looks has found.
+    pub look: Option<LookReport>,
     /// The root key.
     pub key: Option<KeyReport>,
     /// Facts that do not stop the service.
@@ -113,6 +117,7 @@ impl Row {
             marker: state.marker,
             key: state.key,
             sweep: self.sweep.report(),
+            look: state.look,
             lazy_rewraps: count(|counters| &counters.upgraded),
             integrity_errors: count(|counters| &counters.damaged),
             warnings: state.warnings,
@@ -146,6 +151,7 @@ impl Board {
                 message: "the sidecar has just begun".into(),
                 given_up: false,
                 marker: None,
+                look: None,
                 key: None,
                 warnings: vec![],
             });

@@ -263,17 +263,21 @@ fn key_report(seen: &Seen) -> KeyReport {
 
 /// What the operator pins of a volume.
 pub fn marker_report(volume: &Volume) -> Option<MarkerReport> {
-    let marker = volume.region.marker();
-    let (uid, gid) = volume.owner().ok()?;
-    Some(MarkerReport {
+    let epoch = volume::marker::read(volume.dir().as_fd()).ok()?.sweep_epoch().ok()?;
+    Some(pinned(volume.region.marker(), epoch, volume.owner().ok()?))
+}
+
+/// The same of a marker that was only looked at; `owner` is the uid and gid of its file.
+pub fn pinned(marker: &envelope::VolumeMarker, sweep_epoch: u64, (uid, gid): (u32, u32)) -> MarkerReport {
+    MarkerReport {
         volume_id: marker.volume_id().to_string(),
         strict: marker.options().strict,
         ownership: match marker.options().ownership {
             envelope::Ownership::Native => Ownership::Native,
             envelope::Ownership::Virtual => Ownership::Virtual,
         },
-        sweep_epoch: volume::marker::read(volume.dir().as_fd()).ok()?.sweep_epoch().ok()?,
+        sweep_epoch,
         uid,
         gid,
-    })
+    }
 }

@@ -170,6 +170,7 @@ pub fn volume_config() -> VolumeConfig {
         accepted_origins: vec![],
         pinned_volume_id: None,
         sweep_files_per_second: 0,
+        look_for: None,
     }
 }
 

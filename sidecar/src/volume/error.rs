@@ -94,7 +94,7 @@ impl VolumeError {
     pub fn reason(&self) -> &'static str {
         use envelope::HeaderError::{UnknownFeature, UnsupportedVersion};
         match self {
-            Self::Read(_) => "VolumeUnreadable",
+            Self::Read(_) => reasons::VOLUME_UNREADABLE,
             Self::NotWritable { .. } | Self::ReadOnly | Self::NeedsRoot | Self::NeverInitialised => {
                 reasons::NOT_WRITABLE
             }

@@ -4,6 +4,7 @@
 
 mod backing;
 mod error;
+mod glance;
 mod guard;
 mod lease;
 pub mod marker;
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 
 pub use backing::Backing;
 pub use error::VolumeError;
+pub use glance::{Glance, glance};
 pub use guard::Guard;
 pub use lease::{Lease, Purpose, Record};
 pub use raw::{Contents, RawVolume, entries, exists, open_dir, open_file, open_path};
@@ -78,9 +80,14 @@ impl Volume {
 
     /// Uid and gid that own the volume's own files.
     pub fn owner(&self) -> std::io::Result<(u32, u32)> {
-        let stat = rustix::fs::statat(&self.dir, names::MARKER, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok((stat.st_uid, stat.st_gid))
+        owner(self.dir())
     }
+}
+
+/// Uid and gid of the marker in `dir`.
+fn owner(dir: BorrowedFd<'_>) -> std::io::Result<(u32, u32)> {
+    let stat = rustix::fs::statat(dir, names::MARKER, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((stat.st_uid, stat.st_gid))
 }
 
 /// Opens a volume, and initialises it if it is empty: the marker's key has been unwrapped by the KMS when this returns.
