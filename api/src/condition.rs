@@ -87,6 +87,8 @@ pub mod reasons {
     pub const OPEN_POD: &str = "OpenPod";
     /// No pod mounts it.
     pub const DETACHED: &str = "Detached";
+    /// A Job found neither files nor a marker in it.
+    pub const VOLUME_EMPTY: &str = "VolumeEmpty";
     /// The profile has no rewrap credential.
     pub const NO_REWRAP_CREDENTIAL: &str = "NoRewrapCredential";
     /// Not every volume could be counted.

@@ -130,9 +130,14 @@ pub struct EncryptedVolumeStatus {
     /// Files of the last complete sweep, all versions together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
-    /// The last complete sweep. Absent: none yet, so nothing is known.
+    /// The last complete sweep. Absent: none yet, so nothing is known. Without a marker: a Job found the volume empty, and no pod
+    /// that may write has mounted it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<Sweep>,
+    /// What a Job found in a volume without a marker that is not empty either: its files are unknown. Absent: nobody has looked,
+    /// or a pod has mounted it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_counted: Option<NotCounted>,
     /// When a sidecar or a Job last checked in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check_in: Option<Time>,
@@ -157,6 +162,21 @@ pub struct Marker {
     pub uid: u32,
     /// Gid that a rewrap Job must take.
     pub gid: u32,
+}
+
+/// Why a Job could not count a volume without a marker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotCounted {
+    /// The key version that it looked for. It is looked at again for the next one, or when a person asks.
+    pub target_version: String,
+    /// A PascalCase word.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+    /// When it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
 }
 
 /// A complete sweep.

@@ -3,10 +3,12 @@
 //! Invariant: pure; a pod that only waits says nothing of a volume that another one serves; what a report does not know
 //! leaves what was known, except that a volume put back to an earlier state is known no more.
 
+use std::collections::BTreeMap;
+
 use api::condition::{reasons, types};
-use api::volume::{Marker, Sweep};
+use api::volume::{Marker, NotCounted, Sweep};
 use api::{EncryptedVolume, EncryptedVolumeStatus};
-use contract::check_in::{self, MarkerReport, Role, SweepReport, VolumePhase, VolumeReport};
+use contract::check_in::{self, LookReport, MarkerReport, Role, SweepReport, VolumePhase, VolumeReport};
 use contract::config::Ownership;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -76,9 +78,10 @@ pub fn merge(
         if news {
             notices.push(Notice { warning: true, reason: (*reason).into(), note: note.clone() });
         }
-    } else if let Some(sweep) = report.sweep.as_ref().filter(|sweep| sweep.complete) {
-        count(&mut next, sweep, now);
+    } else {
+        counted(&before, &mut next, report, now);
     }
+    let unclear = report.look.as_ref().and_then(|look| looked(&mut next, look, report, now));
     let phase = if volume.is_released() { "Released" } else { phase(report.phase) };
     next.message = Some(message(report));
     next.pod = (report.phase != VolumePhase::Swept).then(|| from.pod.to_owned());
@@ -90,17 +93,22 @@ pub fn merge(
     next.integrity_errors = report.integrity_errors;
     conditions_of(&mut next, report, current, generation, now);
     next.phase = Some(phase.into());
-    notices.extend(transitions(&before, &next, report));
+    notices.extend(transitions(&before, &next, report, unclear));
     Some(Merged { status: next, notices, restored: news })
 }
 
 /// Whether this pod's word is about the volume, or only about itself.
 fn speaks_for(status: &EncryptedVolumeStatus, report: &VolumeReport, from: Sender<'_>, now: &Time) -> bool {
+    let other = status.pod.as_deref().is_some_and(|pod| pod != from.pod);
+    if report.look.is_some() {
+        // Who only looks has no lease.
+        let outdated = status.marker.is_some() && report.marker.is_none();
+        return from.role == Role::Job && !outdated && !(other && fresh(status, now));
+    }
     // Who has the lease has the volume.
     if matches!(report.phase, VolumePhase::Serving | VolumePhase::Sweeping | VolumePhase::Swept) {
         return true;
     }
-    let other = status.pod.as_deref().is_some_and(|pod| pod != from.pod);
     if other && fresh(status, now) {
         return false;
     }
@@ -140,6 +148,22 @@ fn pin(status: &mut EncryptedVolumeStatus, seen: &MarkerReport) -> Option<(&'sta
     })
 }
 
+/// Takes over what a sweep counted.
+fn counted(
+    before: &EncryptedVolumeStatus,
+    next: &mut EncryptedVolumeStatus,
+    report: &VolumeReport,
+    now: &Time,
+) {
+    if before.marker.is_none() && next.marker.is_some() {
+        // What was seen before it had a marker says nothing of what came with it.
+        (next.last_sweep, next.files, next.not_counted) = (None, None, None);
+    }
+    if let Some(sweep) = report.sweep.as_ref().filter(|sweep| sweep.complete) {
+        count(next, sweep, now);
+    }
+}
+
 fn count(status: &mut EncryptedVolumeStatus, sweep: &SweepReport, now: &Time) {
     let completed = sweep.completed_at.as_deref().and_then(|text| text.parse().ok()).map(Time);
     let completed = completed.unwrap_or_else(|| now.clone());
@@ -153,6 +177,42 @@ fn count(status: &mut EncryptedVolumeStatus, sweep: &SweepReport, now: &Time) {
         completed_at: Some(completed),
         clean_since: Some(clean_since),
     });
+}
+
+/// Takes over what a Job saw in a volume without a marker: nothing, which counts as a sweep that found nothing, or what nobody can
+/// count. The latter is a notice where it is news.
+fn looked(
+    status: &mut EncryptedVolumeStatus,
+    look: &LookReport,
+    report: &VolumeReport,
+    now: &Time,
+) -> Option<Notice> {
+    if status.marker.is_some() {
+        return None;
+    }
+    if look.empty {
+        let nothing = SweepReport {
+            target_version: look.target_version.clone(),
+            files_per_version: BTreeMap::new(),
+            unknown: 0,
+            rewrapped: 0,
+            complete: true,
+            completed_at: None,
+        };
+        status.not_counted = None;
+        count(status, &nothing, now);
+        return None;
+    }
+    let known = status.not_counted.replace(NotCounted {
+        target_version: look.target_version.clone(),
+        reason: reason(report).to_owned(),
+        message: report.message.clone(),
+        at: Some(now.clone()),
+    });
+    (status.last_sweep, status.files) = (None, None);
+    let news = known.is_none_or(|known| known.reason != report.reason || known.message != report.message);
+    let note = format!("a Job could not count its files: {}", report.message);
+    news.then(|| Notice { warning: true, reason: reason(report).to_owned(), note })
 }
 
 /// A sidecar sweeps whenever it starts: a sweep that found nothing to do does not make what was clean before it unclean.
@@ -227,9 +287,12 @@ fn transitions(
     before: &EncryptedVolumeStatus,
     next: &EncryptedVolumeStatus,
     report: &VolumeReport,
+    unclear: Option<Notice>,
 ) -> Vec<Notice> {
     let mut notices = vec![];
-    if before.phase != next.phase {
+    if let Some(unclear) = unclear {
+        notices.push(unclear);
+    } else if before.phase != next.phase {
         let note = format!(
             "{}: {}",
             next.phase.as_deref().unwrap_or_default(),

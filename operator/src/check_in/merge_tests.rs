@@ -232,3 +232,66 @@ fn a_released_volume_stays_released_while_its_old_pod_still_reports() {
     let merged = merge(&released, &serving(3, None), SIDECAR, Some("v1"), &at(1030)).unwrap();
     assert_eq!(merged.status.phase.as_deref(), Some("Released"));
 }
+
+/// What a Job says that looked into a volume without a marker.
+fn look(target: &str, empty: bool, reason: &str) -> VolumeReport {
+    let look = Some(LookReport { target_version: target.into(), empty });
+    VolumeReport { look, ..report("data", VolumePhase::Swept, reason) }
+}
+
+#[test]
+fn a_volume_that_a_job_found_empty_counts_as_zero_files() {
+    let merged = merge(&volume(None), &look("v2", true, "VolumeEmpty"), JOB, Some("v2"), &at(2000)).unwrap();
+    let status = merged.status;
+    let sweep = status.last_sweep.clone().unwrap();
+    assert_eq!((sweep.target_version.as_str(), sweep.files_per_version.len(), sweep.unknown), ("v2", 0, 0));
+    assert_eq!((status.files, status.marker.clone(), sweep.completed_at), (Some(0), None, Some(at(2000))));
+    assert_eq!((status.phase.as_deref(), rewrapped_of(&status)), (Some("Detached"), ("True", "VolumeEmpty")));
+    assert!(merged.notices.iter().all(|notice| !notice.warning), "{:?}", merged.notices);
+    // Nobody but a Job looks, and nobody looks beside a pod that is heard.
+    assert!(merge(&volume(None), &look("v2", true, ""), SIDECAR, Some("v2"), &at(2000)).is_none());
+    let heard = EncryptedVolumeStatus {
+        pod: Some("app".into()),
+        last_check_in: Some(at(1990)),
+        ..EncryptedVolumeStatus::default()
+    };
+    assert!(merge(&volume(Some(heard)), &look("v2", true, ""), JOB, Some("v2"), &at(2000)).is_none());
+}
+
+#[test]
+fn what_a_job_could_not_count_is_unknown_and_said_once() {
+    let plaintext = look("v2", false, "PlaintextFound");
+    let first = merge(&volume(None), &plaintext, JOB, Some("v2"), &at(2000)).unwrap();
+    assert_eq!((first.status.last_sweep.clone(), first.status.files), (None, None));
+    let seen = first.status.not_counted.clone().unwrap();
+    assert_eq!((seen.target_version.as_str(), seen.reason.as_str()), ("v2", "PlaintextFound"));
+    assert_eq!(rewrapped_of(&first.status), ("Unknown", "PlaintextFound"));
+    let said: Vec<_> = first.notices.iter().map(|notice| (notice.warning, notice.reason.as_str())).collect();
+    assert_eq!(said, [(true, "PlaintextFound")]);
+    let again = merge(&volume(Some(first.status.clone())), &plaintext, JOB, Some("v2"), &at(2030)).unwrap();
+    assert_eq!(again.notices, []);
+    // The files were taken away, and a person asked.
+    let empty = look("v2", true, "VolumeEmpty");
+    let cleaned = merge(&volume(Some(first.status)), &empty, JOB, Some("v2"), &at(2060)).unwrap();
+    assert_eq!((cleaned.status.not_counted, cleaned.status.files), (None, Some(0)));
+}
+
+#[test]
+fn a_marker_ends_what_was_seen_before_there_was_one() {
+    for before in [look("v2", true, "VolumeEmpty"), look("v2", false, "PlaintextFound")] {
+        let seen = merge(&volume(None), &before, JOB, Some("v2"), &at(2000)).unwrap().status;
+        let served = merge(&volume(Some(seen)), &serving(0, None), SIDECAR, Some("v2"), &at(2100)).unwrap();
+        let status = served.status;
+        assert_eq!((status.last_sweep.clone(), status.files, status.not_counted.clone()), (None, None, None));
+        assert_eq!(rewrapped_of(&status), ("Unknown", reasons::PENDING));
+        // A look that ended before says nothing of it any more.
+        assert_eq!(merge(&volume(Some(status)), &before, JOB, Some("v2"), &at(9000)), None);
+    }
+    let swept = serving(1, Some(sweep("v2", &[("v2", 4)], true)));
+    let status = merge(&volume(None), &swept, SIDECAR, Some("v2"), &at(2000)).unwrap().status;
+    assert_eq!(status.files, Some(4), "a first report with counts is taken whole");
+    // A Job may find the marker that nobody has reported.
+    let found = VolumeReport { marker: Some(marker("aa", 2)), ..look("v2", false, "MarkerFound") };
+    let status = merge(&volume(None), &found, JOB, Some("v2"), &at(2000)).unwrap().status;
+    assert_eq!((status.marker.unwrap().volume_id.as_str(), status.not_counted), ("aa", None));
+}

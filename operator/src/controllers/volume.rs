@@ -229,6 +229,12 @@ async fn start_job(
         Err(error) => return Err(Error::StartJob(error)),
     }
     shared.figures.job_started();
+    if job::only_looks(volume) {
+        let note =
+            format!("Job {} looks whether the volume, which no pod has mounted, is empty", job.name_any());
+        shared.events.normal(&about, "LookStarted", &note).await;
+        return Ok(None);
+    }
     let note = format!("Job {} rewraps the volume to version {}", job.name_any(), start.target);
     shared.events.normal(&about, "RewrapStarted", &note).await;
     if let Some(note) = job::credential_warning(profile) {

@@ -1,13 +1,14 @@
-//! The Job that rewraps one volume.
+//! The Job that rewraps one volume, or looks into one of which nobody has reported a marker.
 //!
 //! Invariant: a function of the custom resources and the settings alone; its pod meets Pod Security `restricted` wherever
-//! the volume's ownership is virtual, and holds the rewrap credential where the profile has one.
+//! the volume's ownership is not native, and holds the rewrap credential where the profile has one. One that looks has no credential,
+//! cannot write the volume, and hands it to no group.
 
 use api::condition::reasons;
 use api::profile::Credential;
 use api::volume::Marker;
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
-use contract::config::{CONFIG_VERSION, Ownership, SidecarConfig};
+use contract::config::{CONFIG_VERSION, Ownership, Profile, SidecarConfig};
 use contract::names;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Resource, ResourceExt};
@@ -38,9 +39,6 @@ const NATIVE_CAPABILITIES: [&str; 2] = ["DAC_OVERRIDE", "FOWNER"];
 /// A Job could not be built.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JobError {
-    /// Nobody has seen the volume's marker.
-    #[error("know who must open the volume: its marker was never reported")]
-    NoMarker,
     /// The profile's provider is not known to this version.
     #[error("reach the root key: this version supports keyProtect only")]
     Provider,
@@ -89,6 +87,15 @@ pub fn credential(profile: &KmsProfile) -> (&Credential, bool) {
     credentials.rewrap.as_ref().map_or((&credentials.data, true), |rewrap| (rewrap, false))
 }
 
+/// Nobody has reported the volume's marker: its Job only looks.
+pub fn only_looks(volume: &EncryptedVolume) -> bool {
+    marker(volume).is_none()
+}
+
+fn marker(volume: &EncryptedVolume) -> Option<&Marker> {
+    volume.status.as_ref()?.marker.as_ref()
+}
+
 /// The Job for a volume and a version.
 pub fn build(
     volume: &EncryptedVolume,
@@ -97,14 +104,14 @@ pub fn build(
     start: &Start,
     settings: &Settings,
 ) -> Result<Job, JobError> {
-    let status = volume.status.as_ref();
-    let marker = status.and_then(|status| status.marker.as_ref()).ok_or(JobError::NoMarker)?;
     let namespace = volume.namespace().unwrap_or_default();
-    let (credential, fallback) = credential(profile);
-    if profile.namespace().as_deref() != Some(&namespace) && credential.trusted_profile.is_none() {
-        return Err(JobError::ForeignSecret);
-    }
-    let config = config(volume, binding, profile, credential, settings)?;
+    let used = (!only_looks(volume)).then(|| usable(credential(profile), profile, &namespace)).transpose()?;
+    let credential = used.map(|(credential, _)| credential);
+    let profiles = credential.map(|credential| {
+        injection_config::profile(profile, credential, &namespace, 0).ok_or(JobError::Provider)
+    });
+    let profiles = profiles.transpose()?.into_iter().collect();
+    let config = config(volume, binding, profiles, start, settings);
     let claim = &volume.spec.claim_name;
     let labels = json!({
         names::REWRAP_LABEL: label_value(claim),
@@ -118,11 +125,7 @@ pub fn build(
             "name": name,
             "namespace": namespace,
             "labels": labels,
-            "annotations": {
-                TARGET_ANNOTATION: start.target,
-                ATTEMPT_ANNOTATION: start.attempt.to_string(),
-                CREDENTIAL_ANNOTATION: if fallback { "data" } else { "rewrap" },
-            },
+            "annotations": annotations(start, used.map(|(_, fallback)| fallback)),
             "ownerReferences": volume.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
         },
         "spec": {
@@ -137,48 +140,66 @@ pub fn build(
                         "linkerd.io/inject": "disabled",
                     },
                 },
-                "spec": pod(volume, binding, profile, marker, &config, settings),
+                "spec": pod(volume, binding, credential, &config, settings),
             },
         },
     });
     serde_json::from_value(job).map_err(|error| JobError::Shape(error.to_string()))
 }
 
+/// A Secret is used in its own namespace alone.
+fn usable<'a>(
+    (credential, fallback): (&'a Credential, bool),
+    profile: &KmsProfile,
+    namespace: &str,
+) -> Result<(&'a Credential, bool), JobError> {
+    let foreign = profile.namespace().as_deref() != Some(namespace) && credential.trusted_profile.is_none();
+    if foreign { Err(JobError::ForeignSecret) } else { Ok((credential, fallback)) }
+}
+
+/// `fallback`: the credential is the *data* credential; none: there is no credential.
+fn annotations(start: &Start, fallback: Option<bool>) -> Value {
+    let mut all = json!({TARGET_ANNOTATION: start.target, ATTEMPT_ANNOTATION: start.attempt.to_string()});
+    if let Some(fallback) = fallback {
+        all[CREDENTIAL_ANNOTATION] = json!(if fallback { "data" } else { "rewrap" });
+    }
+    all
+}
+
 fn config(
     volume: &EncryptedVolume,
     binding: Option<&StorageBinding>,
-    profile: &KmsProfile,
-    credential: &Credential,
+    profiles: Vec<Profile>,
+    start: &Start,
     settings: &Settings,
-) -> Result<String, JobError> {
-    let namespace = volume.namespace().unwrap_or_default();
+) -> String {
     let used = Use {
         name: VOLUME,
         claim: &volume.spec.claim_name,
         profile: 0,
-        // The marker's, which `build` has required.
+        // The marker's, where there is one; what only looks owns nothing.
         ownership: Ownership::Virtual,
-        read_only: false,
+        read_only: only_looks(volume),
     };
+    let mut used = injection_config::volume(used, binding, Some(volume));
+    used.look_for = only_looks(volume).then(|| start.target.clone());
     let config = SidecarConfig {
         version: CONFIG_VERSION,
         operator_url: settings.operator_url.clone(),
-        profiles: vec![
-            injection_config::profile(profile, credential, &namespace, 0).ok_or(JobError::Provider)?,
-        ],
-        volumes: vec![injection_config::volume(used, binding, Some(volume))],
+        profiles,
+        volumes: vec![used],
     };
-    Ok(environment_value(&config))
+    environment_value(&config)
 }
 
 fn pod(
     volume: &EncryptedVolume,
     binding: Option<&StorageBinding>,
-    profile: &KmsProfile,
-    marker: &Marker,
+    credential: Option<&Credential>,
     config: &str,
     settings: &Settings,
 ) -> Value {
+    let marker = marker(volume);
     let secrets = binding.map(|binding| binding.spec.image_pull_secrets.as_slice()).unwrap_or_default();
     let pull: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
     json!({
@@ -198,17 +219,26 @@ fn pod(
             "env": environment(config),
             "resources": resources(binding, settings),
             "securityContext": container_security(marker),
-            "volumeMounts": mounts(),
+            "volumeMounts": mounts(credential.is_some()),
         }],
-        "volumes": volumes(volume, profile),
+        "volumes": volumes(volume, credential),
     })
 }
 
-/// Virtual ownership: the identity that wrote the files, never root. Native: root, with what opens any file.
-fn pod_security(marker: &Marker) -> Value {
+/// Virtual ownership: the identity that wrote the files, never root. Native: root, with what opens any file. Nobody has written yet: the
+/// identity of a sidecar, without the group that kubelet would hand the volume to.
+fn pod_security(marker: Option<&Marker>) -> Value {
     if is_native(marker) {
         return json!({"runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"}});
     }
+    let Some(marker) = marker else {
+        return json!({
+            "runAsNonRoot": true,
+            "runAsUser": names::SIDECAR_UID,
+            "runAsGroup": names::SIDECAR_UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+    };
     json!({
         "runAsNonRoot": true,
         "runAsUser": if marker.uid == 0 { names::SIDECAR_UID } else { marker.uid },
@@ -219,7 +249,7 @@ fn pod_security(marker: &Marker) -> Value {
     })
 }
 
-fn container_security(marker: &Marker) -> Value {
+fn container_security(marker: Option<&Marker>) -> Value {
     let mut capabilities = json!({"drop": ["ALL"]});
     if is_native(marker) {
         capabilities["add"] = json!(NATIVE_CAPABILITIES);
@@ -227,8 +257,8 @@ fn container_security(marker: &Marker) -> Value {
     json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": capabilities})
 }
 
-fn is_native(marker: &Marker) -> bool {
-    marker.ownership == "Native"
+fn is_native(marker: Option<&Marker>) -> bool {
+    marker.is_some_and(|marker| marker.ownership == "Native")
 }
 
 fn environment(config: &str) -> Value {
@@ -251,25 +281,38 @@ fn resources(binding: Option<&StorageBinding>, settings: &Settings) -> Value {
     json!({"requests": both, "limits": both})
 }
 
-fn mounts() -> Value {
-    json!([
-        {"name": VOLUME, "mountPath": format!("{}/{VOLUME}", names::RAW_DIR)},
-        {"name": names::TOKEN_VOLUME, "mountPath": "/cofferdam/token", "readOnly": true},
-        {"name": names::CA_VOLUME, "mountPath": names::CA_DIR, "readOnly": true},
-        {
-            "name": format!("{}0", names::CREDENTIALS_VOLUME_PREFIX),
-            "mountPath": format!("{}/0", names::CREDENTIALS_DIR),
-            "readOnly": true,
-        },
-    ])
+/// Without a credential there is nothing to rewrap with, and nothing to be written.
+fn mounts(rewraps: bool) -> Value {
+    let mount =
+        |name: &str, path: &str, read_only| json!({"name": name, "mountPath": path, "readOnly": read_only});
+    let mut all = vec![
+        mount(VOLUME, &format!("{}/{VOLUME}", names::RAW_DIR), !rewraps),
+        mount(names::TOKEN_VOLUME, "/cofferdam/token", true),
+        mount(names::CA_VOLUME, names::CA_DIR, true),
+    ];
+    if rewraps {
+        let name = format!("{}0", names::CREDENTIALS_VOLUME_PREFIX);
+        all.push(mount(&name, &format!("{}/0", names::CREDENTIALS_DIR), true));
+    }
+    json!(all)
 }
 
-fn volumes(volume: &EncryptedVolume, profile: &KmsProfile) -> Value {
-    let token = |audience: &str, path: &str| {
-        let source = json!({"audience": audience, "expirationSeconds": 3600, "path": path});
-        json!({"sources": [{"serviceAccountToken": source}], "defaultMode": 0o440})
-    };
-    let (credential, _) = credential(profile);
+fn token(audience: &str, path: &str) -> Value {
+    let source = json!({"audience": audience, "expirationSeconds": 3600, "path": path});
+    json!({"sources": [{"serviceAccountToken": source}], "defaultMode": 0o440})
+}
+
+fn volumes(volume: &EncryptedVolume, credential: Option<&Credential>) -> Value {
+    let mut all = vec![
+        json!({"name": VOLUME, "persistentVolumeClaim": {"claimName": volume.spec.claim_name}}),
+        json!({"name": names::TOKEN_VOLUME, "projected": token(names::TOKEN_AUDIENCE, "token")}),
+        json!({"name": names::CA_VOLUME, "configMap": {"name": names::CA_CONFIG_MAP, "optional": true}}),
+    ];
+    all.extend(credential.map(credentials));
+    json!(all)
+}
+
+fn credentials(credential: &Credential) -> Value {
     let mut credentials = match (&credential.trusted_profile, &credential.api_key_secret) {
         (Some(trusted), _) => json!({"projected": token(&trusted.audience, IDENTITY_TOKEN)}),
         (None, secret) => json!({"secret": {
@@ -279,12 +322,7 @@ fn volumes(volume: &EncryptedVolume, profile: &KmsProfile) -> Value {
         }}),
     };
     credentials["name"] = json!(format!("{}0", names::CREDENTIALS_VOLUME_PREFIX));
-    json!([
-        {"name": VOLUME, "persistentVolumeClaim": {"claimName": volume.spec.claim_name}},
-        {"name": names::TOKEN_VOLUME, "projected": token(names::TOKEN_AUDIENCE, "token")},
-        {"name": names::CA_VOLUME, "configMap": {"name": names::CA_CONFIG_MAP, "optional": true}},
-        credentials,
-    ])
+    credentials
 }
 
 /// What a person should know of the credential that a Job of this profile uses.
@@ -301,7 +339,6 @@ pub fn credential_warning(profile: &KmsProfile) -> Option<String> {
 /// Why a Job cannot be built, as a condition's reason.
 pub fn reason(error: &JobError) -> &'static str {
     match error {
-        JobError::NoMarker => reasons::PENDING,
         JobError::Provider => reasons::PROVIDER_NOT_SUPPORTED,
         JobError::ForeignSecret => reasons::NAMESPACE_NOT_ALLOWED,
         JobError::Shape(_) => reasons::INVALID_SPEC,

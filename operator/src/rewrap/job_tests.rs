@@ -144,15 +144,19 @@ fn a_secret_of_another_namespace_is_never_used() {
     assert!(build(&json!({"data": {"trustedProfile": {"id": "Profile-1"}}})).is_ok());
 }
 
-#[test]
-fn its_configuration_is_this_volume_alone() {
-    let job = built("Virtual", &two_secrets());
+fn configuration(job: &Value) -> SidecarConfig {
     let environment = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
     let value = environment.iter().find(|entry| entry["name"] == names::CONFIG_ENV).unwrap()["value"].clone();
     // Kubelet makes one dollar of two.
     let text = value.as_str().unwrap();
     assert!(text.contains(".snap$$shot"), "{text}");
-    let config: SidecarConfig = serde_json::from_str(&text.replace("$$", "$")).unwrap();
+    serde_json::from_str(&text.replace("$$", "$")).unwrap()
+}
+
+#[test]
+fn its_configuration_is_this_volume_alone() {
+    let job = built("Virtual", &two_secrets());
+    let config = configuration(&job);
     let [volume] = config.volumes.as_slice() else { unreachable!("one volume") };
     assert_eq!((volume.claim.as_str(), volume.name.as_str(), volume.strict), ("files", "data", true));
     assert_eq!(volume.pinned_volume_id.as_deref(), Some("aa"));
@@ -165,12 +169,47 @@ fn its_configuration_is_this_volume_alone() {
     assert!(mounts.iter().any(|mount| mount.mount_path == "/cofferdam/raw/data"));
 }
 
-#[test]
-fn a_volume_that_nobody_has_seen_gets_no_job() {
+/// The Job of a volume of which nobody has reported a marker.
+fn look(namespace: &str) -> Value {
     let mut unseen = volume("Virtual");
     unseen.status = None;
-    let error = build(&unseen, None, &profile("shop", &two_secrets()), &start(), &settings()).unwrap_err();
-    assert_eq!((reason(&error), &error), (reasons::PENDING, &JobError::NoMarker));
+    let profile = profile(namespace, &two_secrets());
+    serde_json::to_value(build(&unseen, Some(&binding()), &profile, &start(), &settings()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_volume_that_nobody_has_seen_gets_a_job_that_can_only_look() {
+    let job = look("shop");
+    let parsed: Job = serde_json::from_value(job.clone()).unwrap();
+    assert_eq!((target(&parsed), attempt(&parsed), uses_data_credential(&parsed)), ("v2", 3, None));
+    assert_eq!(job["metadata"]["labels"], built("Virtual", &two_secrets())["metadata"]["labels"]);
+    let pod = &job["spec"]["template"]["spec"];
+    // A fsGroup would hand the volume over.
+    assert_eq!(
+        pod["securityContext"],
+        json!({
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+        })
+    );
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().all(|mount| mount["readOnly"] == true), "{mounts:?}");
+    let names: Vec<_> = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
+    assert_eq!(names, ["data", "cofferdam-sys-token", "cofferdam-sys-ca"], "no credential");
+    let config = configuration(&job);
+    assert_eq!((config.profiles, config.volumes[0].look_for.as_deref()), (vec![], Some("v2")));
+    assert_eq!(config.volumes[0].storage_entries, [".snap$shot"]);
+    // So a profile's Secret need not be here.
+    look("security");
+}
+
+#[test]
+fn a_job_that_rewraps_can_write_and_does_not_only_look() {
+    let job = built("Virtual", &two_secrets());
+    let mounts = &job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"];
+    assert_eq!((&mounts[0]["name"], &mounts[0]["readOnly"]), (&json!("data"), &json!(false)));
+    assert_eq!(configuration(&job).volumes[0].look_for, None);
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! When a detached volume gets a rewrap Job, and which Jobs go.
+//! When a detached volume gets a rewrap Job, and which Jobs go. A volume of which nobody has reported a marker gets one that looks
+//! whether it is empty.
 //!
-//! Invariant: pure; no Job runs beside a pod that mounts the claim, and none starts on what is not known.
+//! Invariant: pure; no Job runs beside a pod that mounts the claim, and none starts on what is not known. So what comes into a volume
+//! after a Job found it empty is wrapped by the version that the Job was started for, or by a later one.
 
 use api::profile::VersionStatus;
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
@@ -16,6 +18,8 @@ use super::window::Window;
 
 /// Seconds after the last check-in before a Job starts: a pod that is only replaced shall not wait for one.
 const SETTLE: i64 = 15;
+/// Seconds after the claim was recorded before a Job looks into a volume that no pod has mounted: its first pod may be on its way.
+const FIRST_POD: i64 = 60;
 /// Seconds until a Job follows one that did not reach its end; doubled each time.
 const FIRST_BACKOFF: i64 = 60;
 /// The longest such wait, in seconds.
@@ -147,15 +151,15 @@ fn given_up(volume: &EncryptedVolume) -> bool {
 /// The version that a Job is needed for.
 fn needed(situation: &Situation<'_>) -> Option<String> {
     let status = situation.volume.status.as_ref()?;
-    if given_up(situation.volume) || !situation.bound || status.marker.is_none() {
+    if given_up(situation.volume) || !situation.bound {
         return None;
     }
     let profile = situation.profile?.status.as_ref()?;
     let current = profile.current_version.as_deref()?;
-    if done(situation.volume, current) {
+    if done(situation.volume, current) || in_vain(situation.volume, current) {
         return None;
     }
-    // Before the first rotation there is nothing to rewrap.
+    // Before the first rotation there is nothing to rewrap, and no version that could be retired.
     let asked = requested(situation.volume).is_some();
     let older = |version: &VersionStatus| version.id != current;
     let swept_elsewhere = status.last_sweep.as_ref().is_some_and(|sweep| sweep.target_version != current);
@@ -169,6 +173,14 @@ fn done(volume: &EncryptedVolume, current: &str) -> bool {
     };
     let left = sweep.files_per_version.iter().any(|(version, files)| version != current && *files > 0);
     sweep.target_version == current && sweep.unknown == 0 && !left && !sweep_requested(volume)
+}
+
+/// A Job has looked for this version, could not count what it saw, and nobody has asked since: it would see the same.
+fn in_vain(volume: &EncryptedVolume, current: &str) -> bool {
+    let seen = volume.status.as_ref().filter(|status| status.marker.is_none());
+    let Some(seen) = seen.and_then(|status| status.not_counted.as_ref()) else { return false };
+    let asked_since = requested(volume).is_some_and(|at| seen.at.as_ref().is_none_or(|seen| seen.0 < at));
+    seen.target_version == current && !asked_since
 }
 
 /// A person asked for a sweep after the last one was complete.
@@ -195,6 +207,7 @@ fn earliest(situation: &Situation<'_>, target_version: &str) -> Result<u32, (u32
     let settled = seen.map_or(now, |Time(seen)| seen.as_second() + SETTLE);
     for (at, why) in [
         (settled, "a sidecar has just left it"),
+        (first_pod(situation.volume).unwrap_or(now), "its first pod may be on its way"),
         (staggered(situation, target_version).unwrap_or(now), "Jobs are spread over time"),
         (after_backoff, "the last Job did not reach its end"),
     ] {
@@ -214,6 +227,13 @@ fn earliest(situation: &Situation<'_>, target_version: &str) -> Result<u32, (u32
         return Err((LOOK_AGAIN, why));
     }
     Ok(attempt)
+}
+
+/// Until when a volume without a marker is left to its first pod.
+fn first_pod(volume: &EncryptedVolume) -> Option<i64> {
+    let unseen = volume.status.as_ref().is_none_or(|status| status.marker.is_none());
+    let recorded = volume.creation_timestamp().filter(|_| unseen)?;
+    Some(recorded.0.as_second() + FIRST_POD)
 }
 
 fn open_window(situation: &Situation<'_>, now: i64) -> Result<(), (u32, String)> {

@@ -111,12 +111,11 @@ fn a_detached_volume_behind_the_current_version_gets_a_job() {
 
 #[test]
 fn no_job_starts_without_need_or_knowledge() {
-    let cases: [(&str, Change); 10] = [
+    let cases: [(&str, Change); 9] = [
         ("a pod mounts the claim", |s| s.pods = vec!["app".into()]),
         ("swept to the current version", |s| {
             s.volume["status"]["lastSweep"] = json!({"targetVersion": "v2", "filesPerVersion": {"v2": 5}});
         }),
-        ("nobody has seen the marker", |s| s.volume["status"]["marker"] = Value::Null),
         ("released", |s| s.volume["spec"]["release"] = json!(true)),
         ("acknowledged as gone", |s| s.volume["spec"]["acknowledged"] = json!(true)),
         ("the claim is not bound", |s| s.bound = false),
@@ -265,4 +264,63 @@ fn history_is_kept_up_to_its_limit_and_a_failed_job_while_another_waits_for_it()
     stage.volume["status"]["lastSweep"] = json!({"targetVersion": "v1", "filesPerVersion": {"v1": 5}});
     stage.jobs[0] = job("new", "v2", 1, Some(("Failed", NOON - 1)));
     assert_eq!(deleted(&stage), ["old", "oldest"]);
+}
+
+/// A claim that is bound, and that no pod has ever mounted; recorded a minute ago.
+fn unseen() -> Stage {
+    let mut stage = Stage::new();
+    stage.volume["metadata"]["creationTimestamp"] = json!(time(NOON - 60));
+    stage.volume["status"] = json!({"persistentVolume": "pv-1"});
+    stage
+}
+
+#[test]
+fn a_volume_that_no_pod_has_mounted_gets_a_look_once_there_is_a_version_to_retire() {
+    assert_eq!(unseen().plan().start, start(1));
+    let cases: [(&str, Change); 5] = [
+        ("the claim is not bound", |s| s.bound = false),
+        ("a pod mounts the claim", |s| s.pods = vec!["app".into()]),
+        ("never rotated", |s| s.profile["status"]["versions"] = json!([{"id": "v2"}])),
+        ("acknowledged", |s| s.volume["spec"]["acknowledged"] = json!(true)),
+        ("the window is closed", |s| s.binding["spec"]["rewrap"]["window"] = json!("22:00-05:00")),
+    ];
+    for (why, change) in cases {
+        let mut stage = unseen();
+        change(&mut stage);
+        assert_eq!(stage.plan().start, None, "{why}");
+    }
+    let mut young = unseen();
+    young.volume["metadata"]["creationTimestamp"] = json!(time(NOON - 59));
+    let plan = young.plan();
+    assert_eq!((plan.start, plan.again), (None, Some(1)));
+    assert!(plan.waits.unwrap().contains("its first pod may be on its way"));
+}
+
+#[test]
+fn a_volume_is_looked_into_once_for_a_version_whatever_was_found() {
+    let cases: [(&str, Value); 2] = [
+        ("lastSweep", json!({"targetVersion": "v2", "completedAt": time(NOON - 30)})),
+        (
+            "notCounted",
+            json!({"targetVersion": "v2", "reason": "PlaintextFound", "message": "", "at": time(NOON - 30)}),
+        ),
+    ];
+    for (what, found) in cases {
+        let mut stage = unseen();
+        stage.volume["status"][what] = found;
+        assert_eq!(stage.plan().start, None, "{what}");
+        // A person asked before, and asks again.
+        let asked = "cofferdam.io/sweep-requested";
+        stage.volume["metadata"]["annotations"] = json!({asked: time(NOON - 40)});
+        assert_eq!(stage.plan().start, None, "{what}");
+        stage.volume["metadata"]["annotations"] = json!({asked: time(NOON - 20)});
+        assert_eq!(stage.plan().start, start(1), "{what}");
+        stage.volume["metadata"]["annotations"] = Value::Null;
+        stage.volume["status"][what]["targetVersion"] = json!("v1");
+        assert_eq!(stage.plan().start, start(1), "{what}: the key was rotated");
+    }
+    // Once it has a marker, what was not counted before is swept.
+    let mut marked = Stage::new();
+    marked.volume["status"]["notCounted"] = json!({"targetVersion": "v2", "reason": "X", "message": ""});
+    assert_eq!(marked.plan().start, start(1));
 }

@@ -167,3 +167,14 @@ fn a_bound_volume_that_nobody_has_looked_into_counts_until_a_person_says_that_it
     unseen.status.as_mut().unwrap().persistent_volume = Some("pv-2".into());
     assert!(!old(&unseen).retirable, "that was said of another volume");
 }
+
+#[test]
+fn a_volume_that_a_job_found_empty_needs_no_version_that_was_older_then() {
+    let mut empty = volume("empty", Some(("v2", &[])));
+    empty.status.as_mut().unwrap().marker = None;
+    empty.status.as_mut().unwrap().persistent_volume = Some("pv-1".into());
+    let found = old(&[&empty], &Ok(vec![]));
+    assert_eq!((found.retirable, found.files, found.unknown_volumes), (true, 0, 0));
+    empty.status.as_mut().unwrap().last_sweep.as_mut().unwrap().target_version = "v1".into();
+    assert_eq!(reason(&old(&[&empty], &Ok(vec![]))), reasons::NOT_SWEPT);
+}

@@ -160,6 +160,20 @@ pub fn is_open(pod: &Pod) -> bool {
     !containers.iter().any(|container| container.name == SIDECAR_CONTAINER)
 }
 
+/// Whether a pod that mounts a claim can only read it: every volume of it that its sidecar has is mounted read-only.
+pub fn only_reads(pod: &Pod, claim: &str) -> bool {
+    let containers = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let sidecar = containers.iter().find(|container| container.name == SIDECAR_CONTAINER);
+    let mounts = sidecar.and_then(|sidecar| sidecar.volume_mounts.as_deref()).unwrap_or_default();
+    let mut raw =
+        claims(pod).into_iter().filter(|(_, name)| name == claim).map(|(volume, _)| volume).peekable();
+    let read_only = |volume: String| {
+        let mut of_it = mounts.iter().filter(|mount| mount.name == volume).peekable();
+        of_it.peek().is_some() && of_it.all(|mount| mount.read_only == Some(true))
+    };
+    raw.peek().is_some() && raw.all(read_only)
+}
+
 /// Whether a pod mounts a claim.
 pub fn mounts(pod: &Pod, claim: &str) -> bool {
     claims(pod).iter().any(|(_, name)| name == claim)
@@ -195,5 +209,29 @@ mod tests {
         let pairs = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(claims(&pod), [pairs("data", "files"), pairs("scratch", "app-scratch")]);
         assert!(mounts(&pod, "files") && !mounts(&pod, "data"));
+    }
+
+    #[test]
+    fn a_pod_only_reads_where_its_sidecar_cannot_write() {
+        let with = |mounts: serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "app"},
+                "spec": {
+                    "containers": [], "initContainers": [{"name": "cofferdam-sidecar", "volumeMounts": mounts}],
+                    "volumes": [
+                        {"name": "data", "persistentVolumeClaim": {"claimName": "files"}},
+                        {"name": "logs", "persistentVolumeClaim": {"claimName": "logs"}},
+                    ],
+                },
+            }))
+            .unwrap()
+        };
+        let mount = |name: &str, read_only: bool| serde_json::json!({"name": name, "mountPath": "/m", "readOnly": read_only});
+        let reader = with(serde_json::json!([mount("data", true), mount("logs", false)]));
+        assert!(only_reads(&reader, "files") && !only_reads(&reader, "logs"));
+        assert!(!only_reads(&with(serde_json::json!([])), "files"), "nobody says what it does");
+        let mut open = reader;
+        open.spec.as_mut().unwrap().init_containers = None;
+        assert!(!only_reads(&open, "files"), "it has no sidecar");
     }
 }

@@ -192,3 +192,36 @@ async fn a_failed_job_is_said_once_of_the_volume_and_of_the_claim_with_its_pods_
     }
     assert_eq!(of("RewrapFailed")["status"], "True");
 }
+
+#[tokio::test]
+async fn a_bound_claim_that_no_pod_has_mounted_is_looked_into_by_one_job_that_is_not_said_to_rewrap() {
+    let (fake, shared) = stage().await;
+    let set = |status: Value| {
+        let mut record = fake.get(VOLUME).unwrap();
+        record["status"] = status;
+        fake.put(VOLUME, record);
+    };
+    set(json!({"persistentVolume": "pv-1"}));
+    run(&fake, &shared).await;
+    let [started] = jobs(&fake).try_into().unwrap();
+    let said = fake.event_reasons();
+    let no_rewrap = |reason: &String| !["RewrapStarted", "DataCredentialUsed"].contains(&reason.as_str());
+    assert!(said.contains(&"LookStarted".to_owned()) && said.iter().all(no_rewrap), "{said:?}");
+    // It has found nothing, and its Job is over.
+    let path = format!("{JOBS}/{started}");
+    let mut job = fake.get(&path).unwrap();
+    let ended = json!({"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    job["status"] = json!({"conditions": [ended]});
+    fake.put(&path, job);
+    set(json!({"persistentVolume": "pv-1", "lastSweep": {"targetVersion": "v2"}, "files": 0}));
+    run(&fake, &shared).await;
+    let status = fake.get(VOLUME).unwrap()["status"].clone();
+    assert_eq!((&status["phase"], &status["files"]), (&json!("Detached"), &json!(0)));
+    // What it found is not what it looked for.
+    set(
+        json!({"persistentVolume": "pv-1", "notCounted": {"targetVersion": "v2", "reason": "PlaintextFound", "message": "m"}}),
+    );
+    run(&fake, &shared).await;
+    run(&fake, &shared).await;
+    assert_eq!(jobs(&fake), [started], "one Job for a volume and a version");
+}

@@ -1,6 +1,6 @@
 //! Whether every file of a volume is wrapped by the current key version.
 //!
-//! Invariant: pure; what was not counted by a complete sweep is unknown, and unknown is never yes.
+//! Invariant: pure; what was not counted by a complete sweep, or found empty by a Job, is unknown, and unknown is never yes.
 
 use api::EncryptedVolumeStatus;
 use api::condition::{reasons, types};
@@ -9,12 +9,12 @@ use crate::controllers::conditions::{Verdict, find};
 
 /// The condition `Rewrapped`; `current` is the profile's current version, where it is known.
 pub fn rewrapped(status: &EncryptedVolumeStatus, current: Option<&str>) -> Verdict {
+    let version_unknown =
+        || Verdict::unknown(reasons::UNKNOWN, "the root key's current version is not known");
     if status.marker.is_none() {
-        return Verdict::unknown(reasons::PENDING, "nobody has reported the volume's marker yet");
+        return current.map_or_else(version_unknown, |current| unmarked(status, current));
     }
-    let Some(current) = current else {
-        return Verdict::unknown(reasons::UNKNOWN, "the root key's current version is not known");
-    };
+    let Some(current) = current else { return version_unknown() };
     let Some(sweep) = &status.last_sweep else {
         // Why it is so is not said again by anybody.
         let said = find(&status.conditions, types::REWRAPPED);
@@ -43,11 +43,36 @@ pub fn rewrapped(status: &EncryptedVolumeStatus, current: Option<&str>) -> Verdi
     Verdict::yes(reasons::READY, format!("all {all} files are wrapped by version {current}"))
 }
 
+/// Nobody has reported a marker: only a Job may have looked.
+fn unmarked(status: &EncryptedVolumeStatus, current: &str) -> Verdict {
+    if let Some(seen) = &status.not_counted {
+        return Verdict::unknown(
+            seen.reason.clone(),
+            format!("a Job could not count its files: {}", seen.message),
+        );
+    }
+    match &status.last_sweep {
+        Some(look) if look.target_version == current && look.files_per_version.is_empty() => {
+            let message = format!(
+                "a Job found neither files nor a marker in it when version {current} was current: it needs no older one"
+            );
+            Verdict::yes(reasons::VOLUME_EMPTY, message)
+        }
+        Some(look) => {
+            let seen = &look.target_version;
+            let message =
+                format!("a Job found it empty for version {seen}, and has not looked for version {current}");
+            Verdict::unknown(reasons::PENDING, message)
+        }
+        None => Verdict::unknown(reasons::PENDING, "nobody has reported the volume's marker yet"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use api::volume::{Marker, Sweep};
+    use api::volume::{Marker, NotCounted, Sweep};
 
     use super::*;
     use crate::controllers::conditions::{now, put};
@@ -83,6 +108,23 @@ mod tests {
             let verdict = rewrapped(&status, current);
             assert_eq!((verdict.status, verdict.reason.as_str()), expected, "{}", verdict.message);
         }
+    }
+
+    #[test]
+    fn a_volume_without_a_marker_is_rewrapped_only_where_it_was_found_empty_for_the_current_version() {
+        let empty = EncryptedVolumeStatus { marker: None, ..swept("v2", &[], 0) };
+        let verdict = rewrapped(&empty, Some("v2"));
+        assert_eq!((verdict.status, verdict.reason.as_str()), ("True", reasons::VOLUME_EMPTY));
+        assert_eq!(rewrapped(&empty, Some("v3")).reason, reasons::PENDING);
+        assert_eq!(rewrapped(&empty, None).status, "Unknown");
+        let seen = NotCounted {
+            reason: "PlaintextFound".into(),
+            message: "it holds 3 entries".into(),
+            ..NotCounted::default()
+        };
+        let verdict = rewrapped(&EncryptedVolumeStatus { not_counted: Some(seen), ..empty }, Some("v2"));
+        assert_eq!((verdict.status, verdict.reason.as_str()), ("Unknown", "PlaintextFound"));
+        assert!(verdict.message.contains("it holds 3 entries"), "{}", verdict.message);
     }
 
     #[test]

@@ -4,13 +4,14 @@
 
 use api::condition::{reasons, types};
 use api::{EncryptedVolume, EncryptedVolumeStatus};
+use contract::names::SWEEP_REQUESTED_ANNOTATION;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::jobs;
 use super::left;
-use super::look::{Around, bound, is_open};
+use super::look::{Around, bound, is_open, only_reads};
 use super::rewrapped::rewrapped;
 use crate::controllers::conditions::{Verdict, find, put};
 use crate::rewrap::job::JOB_PREFIX;
@@ -40,6 +41,7 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
     }
     next.persistent_volume = bound.or(next.persistent_volume);
     pin_what_was_said(volume, &mut next);
+    forget_what_was_seen(volume, around, &mut next);
     let volume = &EncryptedVolume { status: Some(next.clone()), ..volume.clone() };
     let (phase, message) = phase(volume, &next, around, plan, now);
     let by_pod = around.pods.iter().any(|pod| Some(pod.name_any()) == next.pod);
@@ -70,6 +72,14 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
     next
 }
 
+/// What a Job saw in a volume without a marker is true as long as no pod that may write has mounted it.
+fn forget_what_was_seen(volume: &EncryptedVolume, around: &Around, next: &mut EncryptedVolumeStatus) {
+    let writes = |pod: &Pod| !only_reads(pod, &volume.spec.claim_name);
+    if next.marker.is_none() && around.pods.iter().any(writes) {
+        (next.last_sweep, next.files, next.not_counted) = (None, None, None);
+    }
+}
+
 /// A person's word is about one persistent volume: the one that was there when it was first seen.
 fn pin_what_was_said(volume: &EncryptedVolume, next: &mut EncryptedVolumeStatus) {
     let here = next.persistent_volume.clone();
@@ -91,9 +101,7 @@ fn phase(
         return left::phase(volume, around);
     }
     if around.claim.is_none() {
-        let message = "the claim is gone and its persistent volume is not: its files still count; delete the persistent \
-                       volume, or set spec.acknowledged if it is gone for good";
-        return say("Orphaned", around.kept.clone().unwrap_or_else(|| message.into()));
+        return say("Orphaned", orphaned(around));
     }
     if volume.is_released() {
         return say("Released", format!("claim {claim} is not protected any more; its files stay encrypted"));
@@ -123,13 +131,38 @@ fn phase(
         return say("Pending", "the claim is not bound yet".into());
     }
     if status.marker.is_none() {
-        let message = "no pod mounts it, and nobody has looked into it yet: it counts as unknown until a pod has mounted it, or \
-                       spec.acknowledged says that it was never written";
-        return say("Detached", message.into());
+        return say("Detached", unmarked(status, plan));
     }
     match &plan.waits {
         Some(why) => say("Detached", format!("no pod mounts it; rewrapping waits: {why}")),
         None => say("Detached", "no pod mounts it".into()),
+    }
+}
+
+fn orphaned(around: &Around) -> String {
+    let message = "the claim is gone and its persistent volume is not: its files still count; delete the persistent volume, or set \
+                   spec.acknowledged if it is gone for good";
+    around.kept.clone().unwrap_or_else(|| message.into())
+}
+
+/// No pod mounts it, and nobody has reported a marker.
+fn unmarked(status: &EncryptedVolumeStatus, plan: &Plan) -> String {
+    if let Some(seen) = &status.not_counted {
+        return format!(
+            "no pod mounts it, and a Job could not count its files, so they are unknown: {}. The next look follows when the root key is \
+             rotated, or when the annotation {SWEEP_REQUESTED_ANNOTATION} is set to the time; spec.acknowledged stops counting it",
+            seen.message
+        );
+    }
+    let known = if status.last_sweep.is_some() {
+        "no pod has mounted it yet, and a Job found it empty"
+    } else {
+        "no pod mounts it, and nobody has looked into it yet: it counts as unknown until a pod has mounted it, a Job has looked into it \
+         (which is done once the root key was rotated), or spec.acknowledged says that it was never written"
+    };
+    match &plan.waits {
+        Some(why) => format!("{known}; a look waits: {why}"),
+        None => known.into(),
     }
 }
 

@@ -133,9 +133,67 @@ fn a_gone_claim_leaves_an_orphan_that_still_counts_and_a_release_is_said() {
 #[test]
 fn a_volume_that_nobody_has_looked_into_says_what_to_do() {
     let mut unseen = volume();
-    unseen.status.as_mut().unwrap().marker = None;
+    let status = unseen.status.as_mut().unwrap();
+    (status.marker, status.last_sweep) = (None, None);
     let message = after(&unseen, &around(vec![]), 1010).message.unwrap();
     assert!(message.contains("it counts as unknown until a pod has mounted it"), "{message}");
+    let waits = Plan { waits: Some("the window is closed".into()), ..Plan::default() };
+    let message = next(&unseen, &around(vec![]), &waits, &at(1010)).message.unwrap();
+    assert!(message.contains("a look waits: the window is closed"), "{message}");
+}
+
+/// A volume without a marker, as a Job saw it.
+fn looked_into() -> EncryptedVolume {
+    let mut volume = volume();
+    let status = volume.status.as_mut().unwrap();
+    (status.marker, status.files) = (None, Some(0));
+    status.last_sweep = parse(json!({"targetVersion": "v1"}));
+    volume
+}
+
+#[test]
+fn what_a_job_saw_in_a_volume_without_a_marker_counts_until_a_pod_that_may_write_comes() {
+    let rewrapped = |status: &EncryptedVolumeStatus| {
+        conditions::status(&status.conditions, types::REWRAPPED).unwrap().to_owned()
+    };
+    let empty = after(&looked_into(), &around(vec![]), 1010);
+    assert_eq!((rewrapped(&empty).as_str(), empty.files), ("True", Some(0)));
+    assert!(empty.message.unwrap().contains("found it empty"));
+    let mounted = after(&looked_into(), &around(vec![pod("app", 1005)]), 1010);
+    assert_eq!((mounted.last_sweep.clone(), mounted.files), (None, None));
+    assert_eq!(rewrapped(&mounted), "Unknown");
+    // What was counted of a volume with a marker stays.
+    let counted = after(&volume(), &around(vec![pod("app", 1005)]), 1010);
+    assert_eq!((counted.last_sweep.is_some(), counted.files), (true, Some(5)));
+    // Who can only read has not changed it.
+    let read = after(&looked_into(), &around(vec![reader()]), 1010);
+    assert!(read.last_sweep.is_some());
+
+    let mut unclear = looked_into();
+    let status = unclear.status.as_mut().unwrap();
+    status.last_sweep = None;
+    status.not_counted = parse(json!({
+        "targetVersion": "v1", "reason": "PlaintextFound", "message": "it holds 3 entries and no marker",
+    }));
+    let said = after(&unclear, &around(vec![]), 1010);
+    assert_eq!((phase_of(&said), rewrapped(&said).as_str()), ("Detached", "Unknown"));
+    let message = said.message.unwrap();
+    assert!(message.contains("it holds 3 entries") && message.contains("sweep-requested"), "{message}");
+    assert_eq!(after(&unclear, &around(vec![pod("app", 1005)]), 1010).not_counted, None);
+}
+
+/// A pod whose sidecar mounts the volume read-only.
+fn reader() -> Pod {
+    parse(json!({
+        "metadata": {"name": "reader"},
+        "spec": {
+            "containers": [],
+            "initContainers": [{
+                "name": "cofferdam-sidecar", "volumeMounts": [{"name": "data", "mountPath": "/m", "readOnly": true}],
+            }],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "files"}}],
+        },
+    }))
 }
 
 #[test]

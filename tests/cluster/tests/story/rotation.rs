@@ -1,6 +1,7 @@
 //! The root key is rotated, and every wrapped key follows while the application goes on.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -59,11 +60,8 @@ fn reading_an_old_file_rewraps_it_and_the_sweep_rewraps_the_rest_while_the_appli
     assert!(events.iter().all(|event| event["event"] == "begin" || event["event"] == "ok"), "{events:?}");
     assert_eq!(stage.restarts("app").unwrap(), 0);
     soon("the old version may be retired", || {
-        let profile = stage.get("kmsprofile", "main")?;
-        let versions = profile["status"]["versions"].as_array().cloned().unwrap_or_default();
-        let old_one =
-            versions.iter().find(|version| version["id"] == old.as_str()).context("the old version")?;
-        wait::expect(old_one["retirable"] == true && old_one["files"] == 0, &profile["status"])
+        let (retirable, why) = retirable(&stage, &old)?;
+        wait::expect(retirable && why.contains(r#""files":0"#), why)
     });
 }
 
@@ -125,6 +123,74 @@ fn a_file_that_is_read_is_rewrapped_at_once_however_slow_the_sweep_is() {
         let others = files.iter().filter(|file| version(file) == old).count();
         assert!(others > 100, "the sweep was not slow: {others} files are left");
         Ok(())
+    });
+}
+
+/// Whether `version` may be retired, with all that the profile says of its versions.
+fn retirable(stage: &Stage, version: &str) -> Result<(bool, String)> {
+    let profile = stage.get("kmsprofile", "main")?;
+    let versions = profile["status"]["versions"].as_array().cloned().unwrap_or_default();
+    let of_it = versions.iter().find(|one| one["id"] == version).context("the version")?;
+    Ok((of_it["retirable"] == true, of_it.to_string()))
+}
+
+/// Owner, mode and names of a backing volume's root.
+fn untouched(stage: &Stage, volume: &str) -> (u32, u32, u32, Vec<String>) {
+    let root = stage.cluster.volume_path(volume).unwrap();
+    let of_root = std::fs::metadata(&root).unwrap();
+    let names =
+        std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().display().to_string());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    (of_root.uid(), of_root.gid(), of_root.mode(), names)
+}
+
+#[test]
+fn a_claim_that_no_pod_has_mounted_keeps_no_version_from_being_retired_once_a_job_found_it_empty() {
+    let stage = Stage::new("unmounted");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    let (empty, plain) = (stage.claim("files", 64), stage.claim("plain", 64));
+    std::fs::write(stage.cluster.volume_path(&plain).unwrap().join("accounts"), "not encrypted").unwrap();
+    let before = (untouched(&stage, &empty), untouched(&stage, &plain));
+    let old = current_version(&stage).unwrap();
+    key.rotate();
+    new_version(&stage, &old);
+
+    // Each is left to its first pod for a minute, and then looked into by one Job.
+    until("a Job finds nothing", Duration::from_secs(150), || {
+        let (status, reason, message) = stage.condition("encryptedvolume", "files", "Rewrapped")?;
+        wait::expect(status == "True" && reason == "VolumeEmpty", message)
+    });
+    until("a Job finds what nobody can count", Duration::from_secs(60), || {
+        let (status, reason, message) = stage.condition("encryptedvolume", "plain", "Rewrapped")?;
+        wait::expect(status == "Unknown" && reason == "PlaintextFound", message)
+    });
+    let events = stage.events("plain");
+    assert!(events.contains("PlaintextFound"), "{events}");
+    soon("the volume with plaintext alone is in the way", || {
+        let (retirable, why) = retirable(&stage, &old)?;
+        let blocks = |claim: &str| why.contains(&format!("EncryptedVolume {}/{claim}", stage.name));
+        wait::expect(!retirable && blocks("plain") && !blocks("files"), &why)
+    });
+    // Nobody has initialised, changed or handed over anything.
+    assert_eq!((untouched(&stage, &empty), untouched(&stage, &plain)), before);
+    let acknowledged = r#"{"spec": {"acknowledged": true}}"#;
+    stage.kubectl(&["patch", "encryptedvolume", "plain", "--type=merge", "--patch", acknowledged]);
+    soon("the old version may be retired", || {
+        let (retirable, why) = retirable(&stage, &old)?;
+        wait::expect(retirable, why)
+    });
+    let jobs = stage.kubectl(&["get", "jobs", "--selector", "cofferdam.io/rewrap", "--output", "name"]);
+    assert_eq!(jobs.lines().count(), 2, "{jobs}");
+
+    // The first pod finds it as if nobody had been there, and from then on its own count holds.
+    stage.run("app", &pod("app", "files", "echo first > /data/file; sync; sleep infinity"));
+    soon("what the pod wrote is counted", || {
+        let record = stage.get("encryptedvolume", "files")?;
+        let (status, reason, _) = stage.condition("encryptedvolume", "files", "Rewrapped")?;
+        let counted = record["status"]["files"].as_u64().is_some_and(|files| files > 0);
+        wait::expect(status == "True" && reason == "Ready" && counted, &record["status"])
     });
 }
 
