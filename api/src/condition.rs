@@ -19,6 +19,8 @@ pub mod types {
     pub const DATA_CREDENTIAL_USED: &str = "DataCredentialUsed";
     /// `EncryptedVolume`: its last rewrap Job failed; unknown while one that had to be started again still runs.
     pub const REWRAP_FAILED: &str = "RewrapFailed";
+    /// `EncryptedVolume`: it is behind the current key version, and nothing rewraps it as long as what the message says holds.
+    pub const REWRAP_WAITS: &str = "RewrapWaits";
     /// `EncryptedVolume`: an aligned 4 KiB write may be torn on its backing filesystem.
     pub const TORN_WRITES_POSSIBLE: &str = "TornWritesPossible";
     /// Pod: its volumes are encrypted and served; its message says why not.
@@ -87,6 +89,8 @@ pub mod reasons {
     pub const OPEN_POD: &str = "OpenPod";
     /// No pod mounts it.
     pub const DETACHED: &str = "Detached";
+    /// Pods mount it, and all of them only read it.
+    pub const MOUNTED_READ_ONLY: &str = "MountedReadOnly";
     /// A Job found neither files nor a marker in it.
     pub const VOLUME_EMPTY: &str = "VolumeEmpty";
     /// The profile has no rewrap credential.

@@ -108,7 +108,7 @@ pub struct EncryptedVolumeStatus {
     /// Why, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Suspended`, `Rewrapped`, `RewrapFailed`, `DataCredentialUsed`, `TornWritesPossible`.
+    /// `Suspended`, `Rewrapped`, `RewrapWaits`, `RewrapFailed`, `DataCredentialUsed`, `TornWritesPossible`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

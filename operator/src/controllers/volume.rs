@@ -119,6 +119,7 @@ async fn reconcile(volume: Arc<EncryptedVolume>, shared: Arc<Shared>) -> Result<
         profile: around.profile.as_ref(),
         bound: around.claim.as_ref().is_some_and(|claim| can_be_mounted(claim, &volume)),
         pods: &names,
+        only_read: around.only_read(&volume.spec.claim_name),
         jobs: &jobs,
         others_running: around.others_running,
         now: conditions::now().0,
@@ -271,6 +272,7 @@ async fn report(
     }
     let before = before.unwrap_or_default();
     announce(shared, &live, &before, &next).await;
+    announce_wait(shared, &live, &before, &next).await;
     announce_failure(shared, &live, around, &before, &next).await;
     Ok(())
 }
@@ -316,6 +318,23 @@ async fn announce(
     {
         let note = format!("Rewrapped is {}: {}", condition.status, condition.message);
         shared.events.normal(&about, &condition.reason, &note).await;
+    }
+}
+
+/// That nothing rewraps the volume although it is behind, said once.
+async fn announce_wait(
+    shared: &Shared,
+    volume: &EncryptedVolume,
+    before: &EncryptedVolumeStatus,
+    next: &EncryptedVolumeStatus,
+) {
+    fn waits(status: &EncryptedVolumeStatus) -> Option<&Condition> {
+        conditions::find(&status.conditions, types::REWRAP_WAITS)
+            .filter(|condition| condition.status == "True")
+    }
+    if let Some(condition) = waits(next).filter(|_| waits(before).is_none()) {
+        let about = volume.object_ref(&());
+        shared.events.warning(&about, &condition.reason, &condition.message).await;
     }
 }
 

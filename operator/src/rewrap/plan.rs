@@ -39,6 +39,8 @@ pub struct Situation<'a> {
     pub bound: bool,
     /// Pods that have not ended and mount the claim; Jobs' pods are none of them.
     pub pods: &'a [String],
+    /// There are such pods, and none of them can write.
+    pub only_read: bool,
     /// Jobs of this volume.
     pub jobs: &'a [&'a Job],
     /// Unfinished Jobs of other volumes of the same binding.
@@ -58,6 +60,8 @@ pub struct Plan {
     pub again: Option<u32>,
     /// Why a Job that is needed does not run, for a person.
     pub waits: Option<String>,
+    /// Why nothing rewraps the volume although pods mount it, for a person.
+    pub stays: Option<String>,
 }
 
 /// A Job to start.
@@ -73,7 +77,11 @@ pub struct Start {
 pub fn plan(situation: &Situation<'_>) -> Plan {
     let mut plan = Plan { delete: surplus(situation), ..Plan::default() };
     let Some(target) = needed(situation) else { return plan };
-    if !situation.pods.is_empty() || situation.jobs.iter().any(|job| ending(job).is_none()) {
+    if let Some(pod) = situation.pods.first() {
+        plan.stays = situation.only_read.then(|| stays(pod, &target));
+        return plan;
+    }
+    if situation.jobs.iter().any(|job| ending(job).is_none()) {
         return plan;
     }
     match earliest(situation, &target) {
@@ -84,6 +92,14 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
         }
     }
     plan
+}
+
+/// A sidecar that only reads neither sweeps nor rewraps what is opened, and its lease keeps whoever writes away.
+fn stays(pod: &str, target_version: &str) -> String {
+    format!(
+        "mounted read-only by every pod that mounts it, such as {pod}: nothing rewraps its files to version {target_version} meanwhile. A Job \
+         does once no pod mounts it, or a pod that mounts it for writing, which has to wait until these are gone"
+    )
 }
 
 /// How a Job ended.

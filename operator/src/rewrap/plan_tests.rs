@@ -19,6 +19,7 @@ struct Stage {
     profile: Value,
     bound: bool,
     pods: Vec<String>,
+    only_read: bool,
     jobs: Vec<Value>,
     others_running: usize,
     now: i64,
@@ -53,6 +54,7 @@ impl Stage {
             }),
             bound: true,
             pods: vec![],
+            only_read: false,
             jobs: vec![],
             others_running: 0,
             now: NOON,
@@ -71,6 +73,7 @@ impl Stage {
             profile: Some(&profile),
             bound: self.bound,
             pods: &self.pods,
+            only_read: self.only_read,
             jobs: &jobs.iter().collect::<Vec<_>>(),
             others_running: self.others_running,
             now: Timestamp::from_second(self.now).unwrap(),
@@ -323,4 +326,19 @@ fn a_volume_is_looked_into_once_for_a_version_whatever_was_found() {
     let mut marked = Stage::new();
     marked.volume["status"]["notCounted"] = json!({"targetVersion": "v2", "reason": "X", "message": ""});
     assert_eq!(marked.plan().start, start(1));
+}
+
+#[test]
+fn a_volume_that_pods_only_read_says_that_it_stays_as_it_is_while_it_is_behind() {
+    let mut stage = Stage::new();
+    (stage.pods, stage.only_read) = (vec!["reader".into()], true);
+    let plan = stage.plan();
+    assert_eq!(plan.start, None);
+    let why = plan.stays.unwrap();
+    assert!(why.contains("mounted read-only") && why.contains("reader") && why.contains("v2"), "{why}");
+    stage.only_read = false;
+    assert_eq!(stage.plan().stays, None, "who writes sweeps");
+    stage.only_read = true;
+    stage.volume["status"]["lastSweep"] = json!({"targetVersion": "v2", "filesPerVersion": {"v2": 5}});
+    assert_eq!(stage.plan().stays, None, "it is not behind");
 }

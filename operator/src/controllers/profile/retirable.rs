@@ -3,13 +3,14 @@
 //! Invariant: pure; a version is retirable only where every volume that its root key protects, under any profile, is known
 //! to have been swept to the current version, and no VolumeSnapshot of one is older than that. What is not known needs it.
 
-use api::condition::reasons;
+use api::condition::{reasons, types};
 use api::profile::VersionStatus;
 use api::volume::Sweep;
 use api::{EncryptedVolume, KmsProfileStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use crate::controllers::conditions::find;
 use crate::controllers::snapshots::{CLOCKS, NotKnown, Snapshot};
 
 /// Blockers that are listed: a status should stay small.
@@ -45,9 +46,10 @@ fn of_version(
     volumes: &[&EncryptedVolume],
     snapshots: &Result<Vec<Snapshot>, NotKnown>,
 ) -> Finding {
-    let needing = volumes.iter().filter(|volume| counts(volume) && needs(volume, current, &version.id));
-    let mut blockers: Vec<_> =
-        needing.map(|volume| name("EncryptedVolume", volume.namespace(), &volume.name_any())).collect();
+    let in_the_way = |volume: &&EncryptedVolume| counts(volume) && needs(volume, current, &version.id);
+    let needing: Vec<_> = volumes.iter().copied().filter(in_the_way).collect();
+    let blocker = |volume: &&EncryptedVolume| name("EncryptedVolume", volume.namespace(), &volume.name_any());
+    let mut blockers: Vec<_> = needing.iter().map(blocker).collect();
     let unswept = blockers.len();
     let older: Vec<_> = match snapshots {
         Ok(all) => all.iter().filter(|one| may_hold(one, version, current, volumes)).collect(),
@@ -55,12 +57,15 @@ fn of_version(
     };
     blockers.extend(older.iter().map(|one| name("VolumeSnapshot", Some(one.namespace.clone()), &one.name)));
     let older = older.len() as u64;
+    let read_only = mounted_read_only(&needing);
     let (reason, message) = if version.files > 0 {
-        (reasons::FILES_LEFT, format!("it still wraps {} files", version.files))
+        (reasons::FILES_LEFT, format!("it still wraps {} files{read_only}", version.files))
     } else if version.unknown_volumes > 0 {
-        (reasons::UNKNOWN, format!("the files of {} volumes could not be counted", version.unknown_volumes))
+        let unknown = version.unknown_volumes;
+        (reasons::UNKNOWN, format!("the files of {unknown} volumes could not be counted{read_only}"))
     } else if unswept > 0 {
-        (reasons::NOT_SWEPT, format!("{unswept} volumes have not been swept to version {current}"))
+        let message = format!("{unswept} volumes have not been swept to version {current}{read_only}");
+        (reasons::NOT_SWEPT, message)
     } else if let Err(error) = snapshots {
         (reasons::SNAPSHOTS_UNKNOWN, error.to_string())
     } else if older > 0 {
@@ -72,6 +77,23 @@ fn of_version(
         (reasons::UNNEEDED, "no volume and no VolumeSnapshot known to this cluster needs it".into())
     };
     (reason, message, blockers, older)
+}
+
+/// Words on those that no waiting helps.
+fn mounted_read_only(needing: &[&EncryptedVolume]) -> String {
+    let waits = |volume: &&&EncryptedVolume| {
+        let conditions =
+            volume.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        find(conditions, types::REWRAP_WAITS).is_some_and(|said| said.status == "True")
+    };
+    match needing.iter().filter(waits).count() {
+        0 => String::new(),
+        some => {
+            format!(
+                "; of the listed volumes {some} are mounted read-only, and nothing rewraps them as long as they are"
+            )
+        }
+    }
 }
 
 fn name(kind: &str, namespace: Option<String>, name: &str) -> String {

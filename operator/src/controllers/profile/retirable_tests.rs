@@ -178,3 +178,15 @@ fn a_volume_that_a_job_found_empty_needs_no_version_that_was_older_then() {
     empty.status.as_mut().unwrap().last_sweep.as_mut().unwrap().target_version = "v1".into();
     assert_eq!(reason(&old(&[&empty], &Ok(vec![]))), reasons::NOT_SWEPT);
 }
+
+#[test]
+fn volumes_that_are_mounted_read_only_are_said_to_be_in_the_way() {
+    let mut read = volume("read", Some(("v1", &[("v1", 4)])));
+    let message = |volume: &EncryptedVolume| old(&[volume], &Ok(vec![])).message.unwrap();
+    assert_eq!(message(&read), "it still wraps 4 files");
+    let status = read.status.as_mut().unwrap();
+    let waits = crate::controllers::conditions::Verdict::yes(reasons::MOUNTED_READ_ONLY, "");
+    let now = crate::controllers::conditions::now();
+    crate::controllers::conditions::put(&mut status.conditions, types::REWRAP_WAITS, &waits, None, &now);
+    assert!(message(&read).contains("of the listed volumes 1 are mounted read-only"), "{}", message(&read));
+}

@@ -36,6 +36,13 @@ pub struct Around {
     pub others_running: usize,
 }
 
+impl Around {
+    /// Pods mount the volume, and none of them can write it.
+    pub fn only_read(&self, claim: &str) -> bool {
+        !self.pods.is_empty() && self.pods.iter().all(|pod| only_reads(pod, claim))
+    }
+}
+
 /// Looks around.
 pub async fn look(client: &Client, volume: &EncryptedVolume) -> Result<Around, kube::Error> {
     let namespace = volume.namespace().unwrap_or_default();

@@ -225,3 +225,41 @@ async fn a_bound_claim_that_no_pod_has_mounted_is_looked_into_by_one_job_that_is
     run(&fake, &shared).await;
     assert_eq!(jobs(&fake), [started], "one Job for a volume and a version");
 }
+
+#[tokio::test]
+async fn a_volume_that_pods_only_read_says_once_that_nothing_rewraps_it() {
+    let (fake, shared) = stage().await;
+    let reader = |name: &str, read_only: bool| {
+        json!({
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": conditions::now()},
+            "spec": {
+                "containers": [],
+                "initContainers": [{
+                    "name": "cofferdam-sidecar", "volumeMounts": [{"name": "data", "mountPath": "/m", "readOnly": read_only}],
+                }],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "files"}}],
+            },
+        })
+    };
+    let waits = || {
+        let status = fake.get(VOLUME).unwrap()["status"].clone();
+        let all = status["conditions"].as_array().unwrap().clone();
+        let said = all.into_iter().find(|condition| condition["type"] == "RewrapWaits")?;
+        Some(said["status"].as_str().unwrap().to_owned())
+    };
+    fake.put(POD, reader("app", false));
+    run(&fake, &shared).await;
+    assert_eq!(waits(), None, "it sweeps");
+    fake.put(POD, reader("app", true));
+    fake.put("/api/v1/namespaces/shop/pods/other", reader("other", true));
+    run(&fake, &shared).await;
+    run(&fake, &shared).await;
+    assert_eq!(waits().as_deref(), Some("True"));
+    let said = fake.event_reasons().into_iter().filter(|reason| reason == "MountedReadOnly").count();
+    assert_eq!(said, 1);
+    assert_eq!(jobs(&fake), [] as [&str; 0]);
+    fake.remove(POD);
+    fake.remove("/api/v1/namespaces/shop/pods/other");
+    run(&fake, &shared).await;
+    assert_eq!((waits().as_deref(), jobs(&fake).len()), (Some("False"), 1));
+}

@@ -66,6 +66,9 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
         around.profile.as_ref().and_then(|profile| profile.status.as_ref()?.current_version.clone());
     let verdict = rewrapped(&next, current.as_deref());
     put(&mut next.conditions, types::REWRAPPED, &verdict, volume.metadata.generation, now);
+    if let Some(verdict) = waits(&next, plan) {
+        put(&mut next.conditions, types::REWRAP_WAITS, &verdict, volume.metadata.generation, now);
+    }
     for (type_, verdict) in jobs::verdicts(around, &next.conditions, verdict.status == "True") {
         put(&mut next.conditions, type_, &verdict, volume.metadata.generation, now);
     }
@@ -77,6 +80,15 @@ fn forget_what_was_seen(volume: &EncryptedVolume, around: &Around, next: &mut En
     let writes = |pod: &Pod| !only_reads(pod, &volume.spec.claim_name);
     if next.marker.is_none() && around.pods.iter().any(writes) {
         (next.last_sweep, next.files, next.not_counted) = (None, None, None);
+    }
+}
+
+/// The condition `RewrapWaits`; none: it was never true.
+fn waits(status: &EncryptedVolumeStatus, plan: &Plan) -> Option<Verdict> {
+    match &plan.stays {
+        Some(why) => Some(Verdict::yes(reasons::MOUNTED_READ_ONLY, why.clone())),
+        None => find(&status.conditions, types::REWRAP_WAITS)
+            .map(|_| Verdict::no(reasons::READY, "no pod keeps it from being rewrapped")),
     }
 }
 

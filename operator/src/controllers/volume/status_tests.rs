@@ -197,6 +197,22 @@ fn reader() -> Pod {
 }
 
 #[test]
+fn that_nothing_rewraps_a_volume_is_a_condition_as_long_as_it_is_so() {
+    let of = |status: &EncryptedVolumeStatus| {
+        let said = find(&status.conditions, types::REWRAP_WAITS)?;
+        Some((said.status.clone(), said.reason.clone()))
+    };
+    let around = around(vec![reader()]);
+    assert_eq!(of(&after(&volume(), &around, 1010)), None, "nothing is to be done");
+    let stays = Plan { stays: Some("mounted read-only".into()), ..Plan::default() };
+    let mut waiting = volume();
+    waiting.status = Some(next(&volume(), &around, &stays, &at(1010)));
+    let yes = Some(("True".to_owned(), reasons::MOUNTED_READ_ONLY.to_owned()));
+    assert_eq!(of(waiting.status.as_ref().unwrap()), yes);
+    assert_eq!(of(&after(&waiting, &around, 1020)).unwrap().0, "False");
+}
+
+#[test]
 fn what_a_person_said_is_said_of_one_persistent_volume() {
     let mut around = around(vec![]);
     let mut said = volume();
