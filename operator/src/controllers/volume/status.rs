@@ -121,12 +121,7 @@ fn phase(
     let (mut was, said) =
         (status.phase.clone().unwrap_or_default(), status.message.clone().unwrap_or_default());
     if let Some(pod) = open_pod(around) {
-        let message = format!(
-            "pod {} mounts it without the sidecar, because it began before the claim was protected: what it writes is not \
-             encrypted; delete the pod",
-            pod.name_any()
-        );
-        return say("Failed", message);
+        return say("Failed", open(pod));
     }
     if suspended_for(status, reasons::OPEN_POD) {
         // That was said here and by no check-in: it is not true any more.
@@ -137,7 +132,11 @@ fn phase(
     }
     if around.jobs.iter().any(|job| ending(job).is_none()) {
         let by_job = status.pod.as_ref().is_some_and(|pod| pod.starts_with(JOB_PREFIX)) && fresh(status, now);
-        return if by_job { (was, said) } else { say("Sweeping", "a rewrap Job was started".into()) };
+        let started = match status.marker {
+            Some(_) => "a rewrap Job was started",
+            None => "a Job was started that looks into it",
+        };
+        return if by_job { (was, said) } else { say("Sweeping", started.into()) };
     }
     if status.persistent_volume.is_none() {
         return say("Pending", "the claim is not bound yet".into());
@@ -149,6 +148,14 @@ fn phase(
         Some(why) => say("Detached", format!("no pod mounts it; rewrapping waits: {why}")),
         None => say("Detached", "no pod mounts it".into()),
     }
+}
+
+fn open(pod: &Pod) -> String {
+    format!(
+        "pod {} mounts it without the sidecar, because it began before the claim was protected: what it writes is not encrypted; \
+         delete the pod",
+        pod.name_any()
+    )
 }
 
 fn orphaned(around: &Around) -> String {
