@@ -179,14 +179,17 @@ pub struct SecretName {
 }
 
 /// An IBM Cloud trusted profile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
 pub struct TrustedProfile {
     /// Its id (`Profile-…`).
     #[schemars(length(min = 1))]
     pub id: String,
-    /// Audience of the projected token. Default: `iam`.
+    /// Audience of the projected token, which nobody but the KMS's identity service accepts. Default: `iam`.
+    // What the API server of this very cluster accepts, only the operator can tell: it checks that too.
     #[serde(default = "default_trusted_profile_audience")]
+    #[x_kube(validation = Rule::new("self != '' && self != 'cofferdam' && !self.startsWith('https://kubernetes.default.svc')").message("must be an audience of the KMS's identity service: not empty, not cofferdam (for check-in), not the API server's"))]
     pub audience: String,
 }
 

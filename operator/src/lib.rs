@@ -5,6 +5,7 @@
 mod causes;
 pub mod certificates;
 pub mod check_in;
+mod claims;
 pub mod controllers;
 #[cfg(test)]
 mod fake_api;
@@ -13,10 +14,13 @@ pub mod https;
 pub mod injection_config;
 pub mod leader;
 pub mod metrics;
+mod profile_use;
 pub mod rewrap;
 pub mod settings;
 pub mod stores;
 pub mod webhook;
 
+/// The operator's own service account token for the API server.
+pub const API_TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// The operator's own service account token for the KMS's identity service, where the chart projects one.
 pub const IDENTITY_TOKEN_FILE: &str = "/var/run/secrets/cofferdam/identity/token";

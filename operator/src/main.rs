@@ -15,7 +15,7 @@ use kube::Client;
 use operator::certificates::{Keeper, publish};
 use operator::check_in::{self, CheckIns};
 use operator::controllers::events::Events;
-use operator::controllers::{self, Connections, Figures, Shared};
+use operator::controllers::{self, Connections, Figures, IdentityTokens, Shared};
 use operator::health::{self, Readiness};
 use operator::https::{self, Limits};
 use operator::leader::Election;
@@ -91,7 +91,7 @@ async fn run(settings: Settings) -> Result<()> {
     let shared = Arc::new(Shared {
         client: client.clone(),
         events: Events::new(client.clone()),
-        connections: Connections::new(settings.identity_token_endpoints.clone()),
+        connections: Connections::new(identity_tokens(&settings).await),
         jobs: settings.injection.clone(),
         figures: metrics.with_registry(Figures::register),
     });
@@ -107,6 +107,13 @@ async fn run(settings: Settings) -> Result<()> {
         () = shutdown(&handles) => {}
     }
     Ok(())
+}
+
+/// Where identity tokens may go. Out of a cluster the operator has no token of its own, and the API server's usual audience
+/// alone is known.
+async fn identity_tokens(settings: &Settings) -> IdentityTokens {
+    let own = tokio::fs::read_to_string(operator::API_TOKEN_FILE).await.unwrap_or_default();
+    IdentityTokens::of_cluster(settings.identity_token_endpoints.clone(), &own)
 }
 
 /// A client that reports an overloaded API server, or a disruption budget that forbids an eviction, at once.

@@ -28,7 +28,7 @@ pub struct Settings {
     /// Where metrics and health endpoints listen (HTTP).
     #[arg(long, env = "COFFERDAM_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
     pub health_address: SocketAddr,
-    /// IAM endpoints that may be shown the operator's own identity token, for profiles with a trusted profile.
+    /// IAM endpoints that may be shown identity tokens, the operator's and those of pods and Jobs, for profiles with a trusted profile.
     #[arg(
         long,
         env = "COFFERDAM_IDENTITY_TOKEN_ENDPOINTS",

@@ -17,6 +17,8 @@ use kms::{
 use kube::{Api, Client, ResourceExt};
 use sha2::{Digest, Sha256};
 
+use super::IdentityTokens;
+
 /// Why a profile cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProfileProblem {
@@ -44,23 +46,22 @@ type Entry = ([u8; 32], Arc<dyn Kms>);
 
 /// Open connections by profile.
 pub struct Connections {
-    /// IAM endpoints that may be shown the operator's own identity token.
-    identity_endpoints: Vec<String>,
+    /// Where identity tokens may go.
+    identity_tokens: IdentityTokens,
     open: Mutex<HashMap<(String, String), Entry>>,
 }
 
 impl Connections {
-    /// None yet. The operator's identity token is shown to these IAM endpoints only: whoever writes a profile chooses its
-    /// endpoint, and could otherwise have the token sent anywhere.
-    pub fn new(identity_endpoints: Vec<String>) -> Self {
-        Self { identity_endpoints, open: Mutex::default() }
+    /// None yet; a profile that these rules refuse gets none.
+    pub fn new(identity_tokens: IdentityTokens) -> Self {
+        Self { identity_tokens, open: Mutex::default() }
     }
 
     /// The connection of a profile with its *data* credential; reads the Secret and the CA bundle each time, so that a
     /// change counts at once.
     pub async fn of(&self, client: &Client, profile: &KmsProfile) -> Result<Arc<dyn Kms>, ProfileProblem> {
         let namespace = profile.namespace().unwrap_or_default();
-        check_identity_endpoint(&profile.spec, &profile.spec.credentials.data, &self.identity_endpoints)?;
+        self.check(profile)?;
         let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
         let secret = secret(client, &namespace, &profile.spec.credentials.data).await?;
         let config = config(&profile.spec, &profile.spec.credentials.data, ca)?;
@@ -89,7 +90,7 @@ impl Connections {
             return Err(declared(reasons::ADMIN_CREDENTIAL_MISSING, "the profile has no credentials.admin"));
         };
         let namespace = profile.namespace().unwrap_or_default();
-        check_identity_endpoint(&profile.spec, credential, &self.identity_endpoints)?;
+        self.check(profile)?;
         let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
         let secret = secret(client, &namespace, credential).await?;
         let config = config(&profile.spec, credential, ca)?;
@@ -97,30 +98,16 @@ impl Connections {
             .map_err(|error| declared(reasons::INVALID_SPEC, error.to_string()))
     }
 
+    fn check(&self, profile: &KmsProfile) -> Result<(), ProfileProblem> {
+        let problem = self.identity_tokens.problem(&profile.spec);
+        problem.map_or(Ok(()), |problem| Err(declared(reasons::INVALID_SPEC, problem)))
+    }
+
     /// Forgets a profile that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&(namespace.to_owned(), name.to_owned()));
     }
-}
-
-/// Refuses to show the operator's identity token to an endpoint that the chart does not list.
-fn check_identity_endpoint(
-    spec: &KmsProfileSpec,
-    credential: &Credential,
-    allowed: &[String],
-) -> Result<(), ProfileProblem> {
-    let Some(key_protect) = &spec.key_protect else { return Ok(()) };
-    let plain = |url: &str| url.trim_end_matches('/').to_owned();
-    let endpoint = plain(&key_protect.iam_endpoint);
-    if credential.trusted_profile.is_none() || allowed.iter().any(|one| plain(one) == endpoint) {
-        return Ok(());
-    }
-    let message = format!(
-        "keyProtect.iamEndpoint {endpoint} may not be shown the operator's identity token: whoever runs the operator lists it in \
-         operator.identityTokenEndpoints of the chart's values"
-    );
-    Err(declared(reasons::INVALID_SPEC, message))
 }
 
 fn config(
@@ -218,53 +205,23 @@ mod tests {
     use super::*;
     use crate::fake_api::FakeApi;
 
-    fn spec(iam_endpoint: &str, data: &serde_json::Value) -> KmsProfileSpec {
-        let key_protect = serde_json::json!({
-            "endpoint": "https://kms", "iamEndpoint": iam_endpoint, "instance": "i", "rootKey": "k",
-        });
-        serde_json::from_value(serde_json::json!({"keyProtect": key_protect, "credentials": {"data": data}}))
-            .unwrap()
-    }
-
-    #[test]
-    fn the_operators_own_token_goes_to_listed_endpoints_only() {
-        let allowed = ["https://iam.cloud.ibm.com".to_owned()];
-        let trusted = serde_json::json!({"trustedProfile": {"id": "Profile-1"}});
-        let check = |endpoint: &str, data: &serde_json::Value| {
-            let spec = spec(endpoint, data);
-            check_identity_endpoint(&spec, &spec.credentials.data, &allowed)
-        };
-        assert!(check("https://iam.cloud.ibm.com", &trusted).is_ok());
-        assert!(check("https://iam.cloud.ibm.com/", &trusted).is_ok());
-        for other in [
-            "https://iam.cloud.ibm.com.evil.example",
-            "https://evil.example",
-            "https://iam.cloud.ibm.com@evil",
-        ] {
-            let Err(ProfileProblem::Declared { reason, message }) = check(other, &trusted) else {
-                panic!("{other} was shown the token");
-            };
-            assert_eq!(reason, reasons::INVALID_SPEC);
-            assert!(message.contains("operator.identityTokenEndpoints"), "{message}");
-        }
-        // A key of the profile's own namespace is no secret of the operator's.
-        let key = serde_json::json!({"apiKeySecret": {"name": "s"}});
-        assert!(check("https://evil.example", &key).is_ok());
-    }
-
     #[tokio::test]
-    async fn no_connection_is_made_with_the_operators_token_to_an_endpoint_that_is_not_listed() {
+    async fn no_connection_is_made_for_a_profile_that_would_send_identity_tokens_elsewhere() {
         let (fake, client) = FakeApi::start().await;
-        let connections = Connections::new(vec!["https://iam.cloud.ibm.com".into()]);
+        let endpoints = vec!["https://iam.cloud.ibm.com".into()];
+        let connections = Connections::new(IdentityTokens::new(endpoints, vec![]));
         let trusted = serde_json::json!({"trustedProfile": {"id": "Profile-1"}});
+        let spec = serde_json::from_value(serde_json::json!({
+            "keyProtect": {"endpoint": "https://kms", "iamEndpoint": "https://evil.example", "instance": "i", "rootKey": "k"},
+            "credentials": {"data": {"apiKeySecret": {"name": "s"}}, "admin": trusted},
+        }))
+        .unwrap();
         let refused = |problem| {
             let says = |message: &str| message.contains("operator.identityTokenEndpoints");
-            matches!(problem, Some(ProfileProblem::Declared { message, .. }) if says(&message))
+            matches!(problem, Some(ProfileProblem::Declared { reason: reasons::INVALID_SPEC, message }) if says(&message))
         };
-        let mut profile = KmsProfile::new("main", spec("https://evil.example", &trusted));
+        let profile = KmsProfile::new("main", spec);
         assert!(refused(connections.of(&client, &profile).await.err()));
-        // Each credential is looked at for itself.
-        profile.spec.credentials.admin = Some(profile.spec.credentials.data.clone());
         assert!(refused(connections.admin(&client, &profile).await.err()));
         assert!(fake.asked(&axum::http::Method::GET, "").is_empty(), "nothing was read for it");
     }

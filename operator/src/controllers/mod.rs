@@ -7,6 +7,7 @@ pub mod conditions;
 mod connection;
 pub mod events;
 mod figures;
+mod identity_tokens;
 pub mod profile;
 mod report;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use kube::Client;
 pub use connection::{Connections, ProfileProblem};
 use events::Events;
 pub use figures::Figures;
+pub use identity_tokens::IdentityTokens;
 
 /// What the controllers share.
 pub struct Shared {

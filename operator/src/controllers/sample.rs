@@ -5,7 +5,7 @@
 use kube::Client;
 
 use super::events::Events;
-use super::{Connections, Figures, Shared};
+use super::{Connections, Figures, IdentityTokens, Shared};
 use crate::settings::InjectionSettings;
 
 /// All that a controller needs, over this client.
@@ -21,7 +21,7 @@ pub fn shared(client: Client) -> Shared {
     Shared {
         events: Events::new(client.clone()),
         client,
-        connections: Connections::new(vec![]),
+        connections: Connections::new(IdentityTokens::default()),
         jobs,
         figures: Figures::default(),
     }

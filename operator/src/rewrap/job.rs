@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::Settings;
 use super::plan::Start;
 use crate::injection_config::{self, IDENTITY_TOKEN, Use};
+use crate::profile_use;
 use crate::webhook::injection::config::environment_value;
 
 /// Annotation of a Job: the key version that it leads to.
@@ -45,6 +46,9 @@ pub enum JobError {
     /// The profile is of another namespace and has no trusted profile.
     #[error("authenticate with the KMS: a Secret of another namespace is never copied")]
     ForeignSecret,
+    /// The profile cannot be used now.
+    #[error("use the profile: it {0}")]
+    Profile(String),
     /// The API's types did not take it.
     #[error("build a Job from its parts: {0}")]
     Shape(String),
@@ -147,14 +151,20 @@ pub fn build(
     serde_json::from_value(job).map_err(|error| JobError::Shape(error.to_string()))
 }
 
-/// A Secret is used in its own namespace alone.
+/// A Secret is used in its own namespace alone, and nothing with a profile that cannot work.
 fn usable<'a>(
     (credential, fallback): (&'a Credential, bool),
     profile: &KmsProfile,
     namespace: &str,
 ) -> Result<(&'a Credential, bool), JobError> {
     let foreign = profile.namespace().as_deref() != Some(namespace) && credential.trusted_profile.is_none();
-    if foreign { Err(JobError::ForeignSecret) } else { Ok((credential, fallback)) }
+    if foreign {
+        return Err(JobError::ForeignSecret);
+    }
+    match profile_use::problem(profile) {
+        Some(problem) => Err(JobError::Profile(problem)),
+        None => Ok((credential, fallback)),
+    }
 }
 
 /// `fallback`: the credential is the *data* credential; none: there is no credential.
@@ -339,6 +349,7 @@ pub fn credential_warning(profile: &KmsProfile) -> Option<String> {
 /// Why a Job cannot be built, as a condition's reason.
 pub fn reason(error: &JobError) -> &'static str {
     match error {
+        JobError::Profile(_) => reasons::PROFILE_NOT_READY,
         JobError::Provider => reasons::PROVIDER_NOT_SUPPORTED,
         JobError::ForeignSecret => reasons::NAMESPACE_NOT_ALLOWED,
         JobError::Shape(_) => reasons::INVALID_SPEC,

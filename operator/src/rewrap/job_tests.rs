@@ -37,6 +37,9 @@ fn profile(namespace: &str, credentials: &Value) -> KmsProfile {
             "credentials": credentials,
             "pollSeconds": 60,
         },
+        "status": {"currentVersion": "v2", "conditions": [{
+            "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]},
     }))
     .unwrap()
 }

@@ -32,8 +32,12 @@ pub(super) async fn stage() -> (FakeApi, Arc<Shared>) {
         "keyProtect": {"endpoint": "https://kms", "instance": "i", "rootKey": "k"},
         "credentials": {"data": {"apiKeySecret": {"name": "s"}}},
     });
-    let status =
-        json!({"currentVersion": "v2", "keyState": "Enabled", "versions": [{"id": "v2"}, {"id": "v1"}]});
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let status = json!({
+        "conditions": [ready], "currentVersion": "v2", "keyState": "Enabled", "versions": [{"id": "v2"}, {"id": "v1"}],
+    });
     let profile = with(ours("KmsProfile", "main"), spec, status);
     fake.put("/apis/cofferdam.io/v1alpha1/namespaces/shop/kmsprofiles/main", profile);
     let binding = with(

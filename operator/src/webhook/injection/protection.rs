@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::binding::{ProfileReference, SuspensionMode};
-use api::condition::{reasons, types};
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -15,6 +14,7 @@ use kube::core::{Selector, SelectorExt};
 
 use super::refusal::Refusal;
 use crate::injection_config::{describes, releases};
+use crate::profile_use;
 
 /// All that decides over a pod beside the pod itself.
 #[derive(Clone, Debug, Default)]
@@ -172,30 +172,8 @@ fn usable_profile<'a>(
     if profile.spec.key_protect.is_none() {
         return Err(refuse("names a provider that this version does not support: use keyProtect".into()));
     }
-    match not_ready(profile) {
+    match profile_use::problem(profile) {
         Some(problem) => Err(refuse(problem)),
         None => Ok(profile),
     }
-}
-
-/// Why pods cannot start with a profile. A KMS that refuses or does not answer is no reason once the profile has been seen
-/// working: the pod starts, its gate waits and says why. A declaration that cannot work is one.
-fn not_ready(profile: &KmsProfile) -> Option<String> {
-    const DECLARED: [&str; 5] = [
-        reasons::INVALID_SPEC,
-        reasons::PROVIDER_NOT_SUPPORTED,
-        reasons::SECRET_MISSING,
-        reasons::SECRET_INCOMPLETE,
-        reasons::CA_MISSING,
-    ];
-    let status = profile.status.as_ref();
-    let ready = status.and_then(|status| status.conditions.iter().find(|c| c.type_ == types::READY));
-    let Some(ready) = ready else {
-        return Some("has not been looked at yet: try again in a moment".into());
-    };
-    let seen = status.is_some_and(|status| status.current_version.is_some());
-    if ready.status == "True" || (seen && !DECLARED.contains(&ready.reason.as_str())) {
-        return None;
-    }
-    Some(format!("is not Ready ({}): {}", ready.reason, ready.message))
 }
