@@ -152,6 +152,12 @@ pub struct Rewrap {
     /// Files that a sweep may rewrap in a second; 0: no limit. Default: 0.
     #[serde(default)]
     pub files_per_second: u32,
+    /// Service account that Jobs run as: a KMS tells them by it from the application, where the profile's rewrap credential is a
+    /// trusted profile. Default: `default`.
+    #[serde(default = "default_service_account_name")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("must be the name of a service account"))]
+    pub service_account_name: String,
 }
 
 impl Default for Rewrap {
@@ -163,6 +169,7 @@ impl Default for Rewrap {
             backoff_limit: default_backoff_limit(),
             history_limit: default_history_limit(),
             files_per_second: 0,
+            service_account_name: default_service_account_name(),
         }
     }
 }
@@ -181,6 +188,10 @@ fn default_backoff_limit() -> u32 {
 
 fn default_history_limit() -> u32 {
     3
+}
+
+fn default_service_account_name() -> String {
+    "default".into()
 }
 
 /// What has become of the binding.

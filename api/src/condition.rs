@@ -57,6 +57,8 @@ pub mod reasons {
     pub const BLOCK_VOLUME: &str = "BlockVolume";
     /// A named Secret with image pull credentials does not exist.
     pub const PULL_SECRET_MISSING: &str = "ImagePullSecretMissing";
+    /// The service account that rewrap Jobs are to run as does not exist.
+    pub const SERVICE_ACCOUNT_MISSING: &str = "ServiceAccountMissing";
     /// The KMS refuses the root key; the message says how.
     pub const KEY_REFUSED: &str = "KeyRefused";
     /// The KMS rotates by the policy that the operator set.

@@ -40,6 +40,27 @@ fn what_an_encrypted_volume_is_of_cannot_be_changed() {
     }
 }
 
+/// What the API server makes of these rules, the story shows.
+#[test]
+fn the_fields_that_give_away_an_identity_have_rules() {
+    let all = api::crd::all();
+    let spec = |kind: &str| {
+        let (_, crd) = all.iter().find(|(_, crd)| crd.spec.names.kind == kind).unwrap();
+        let schema = serde_json::to_value(crd).unwrap()["spec"]["versions"][0]["schema"].clone();
+        schema["openAPIV3Schema"]["properties"]["spec"]["properties"].clone()
+    };
+    let credentials = spec("KmsProfile")["credentials"]["properties"].clone();
+    for credential in ["data", "rewrap", "admin"] {
+        let trusted = &credentials[credential]["properties"]["trustedProfile"]["properties"]["audience"];
+        let rule = trusted["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
+        assert!(rule.contains("self != ''") && rule.contains("self != 'cofferdam'"), "{credential}: {rule}");
+        assert_eq!(trusted["default"], "iam");
+    }
+    let account = &spec("StorageBinding")["rewrap"]["properties"]["serviceAccountName"];
+    assert!(account["x-kubernetes-validations"][0]["rule"].is_string());
+    assert_eq!(account["default"], "default");
+}
+
 #[test]
 fn every_field_of_a_definition_says_what_it_is() {
     fn undocumented(at: &str, schema: &serde_json::Value, found: &mut Vec<String>) {

@@ -4,6 +4,7 @@
 //! the volume's ownership is not native, and holds the rewrap credential where the profile has one. One that looks has no credential,
 //! cannot write the volume, and hands it to no group.
 
+use api::binding::Rewrap;
 use api::condition::reasons;
 use api::profile::Credential;
 use api::volume::Marker;
@@ -215,6 +216,8 @@ fn pod(
     json!({
         "restartPolicy": "OnFailure",
         "terminationGracePeriodSeconds": 10,
+        // Its tokens are those of `volumes`: none of them is for the API server.
+        "serviceAccountName": binding.map_or_else(Rewrap::default, |binding| binding.spec.rewrap.clone()).service_account_name,
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "imagePullSecrets": pull,

@@ -147,6 +147,37 @@ fn a_secret_of_another_namespace_is_never_used() {
     assert!(build(&json!({"data": {"trustedProfile": {"id": "Profile-1"}}})).is_ok());
 }
 
+#[test]
+fn it_runs_as_the_service_account_that_the_binding_names_and_holds_no_token_for_the_api_server() {
+    let trusted =
+        json!({"data": {"apiKeySecret": {"name": "d"}}, "rewrap": {"trustedProfile": {"id": "Profile-1"}}});
+    let build = |binding: Option<&StorageBinding>| {
+        let job = build(&volume("Virtual"), binding, &profile("shop", &trusted), &start(), &settings());
+        serde_json::to_value(job.unwrap()).unwrap()["spec"]["template"]["spec"].clone()
+    };
+    let mut binding = binding();
+    assert_eq!(build(Some(&binding))["serviceAccountName"], "default");
+    assert_eq!(build(None)["serviceAccountName"], "default");
+    binding.spec.rewrap.service_account_name = "rewrap".into();
+    let pod = build(Some(&binding));
+    assert_eq!(pod["serviceAccountName"], "rewrap");
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let sources =
+        pod["volumes"].as_array().unwrap().iter().filter_map(|one| one["projected"]["sources"].as_array());
+    let audiences: Vec<_> =
+        sources.flatten().map(|source| &source["serviceAccountToken"]["audience"]).collect();
+    assert_eq!(audiences, ["cofferdam", "iam"]);
+}
+
+#[test]
+fn a_profile_that_was_refused_gets_no_job() {
+    let mut refused = profile("shop", &two_secrets());
+    refused.metadata.generation = Some(2);
+    let error = build(&volume("Virtual"), Some(&binding()), &refused, &start(), &settings()).unwrap_err();
+    assert!(error.to_string().contains("has not been looked at yet"), "{error}");
+    assert_eq!(reason(&error), reasons::PROFILE_NOT_READY);
+}
+
 fn configuration(job: &Value) -> SidecarConfig {
     let environment = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
     let value = environment.iter().find(|entry| entry["name"] == names::CONFIG_ENV).unwrap()["value"].clone();

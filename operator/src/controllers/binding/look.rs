@@ -3,7 +3,7 @@
 //! Invariant: it reads; what follows from it is decided in `plan`.
 
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Secret, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
@@ -21,6 +21,8 @@ pub struct Around {
     pub volumes: Vec<EncryptedVolume>,
     /// Names of pull Secrets that do not exist.
     pub missing_pull_secrets: Vec<String>,
+    /// The service account of its Jobs does not exist.
+    pub service_account_missing: bool,
 }
 
 /// Looks around.
@@ -36,6 +38,8 @@ pub async fn look(client: &Client, binding: &StorageBinding) -> Result<Around, k
             missing_pull_secrets.push(name.clone());
         }
     }
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+    let account = &binding.spec.rewrap.service_account_name;
     Ok(Around {
         namespace: Api::<Namespace>::all(client.clone()).get_opt(&namespace).await?,
         profile: Api::namespaced(client.clone(), profile_namespace).get_opt(&reference.name).await?,
@@ -43,5 +47,6 @@ pub async fn look(client: &Client, binding: &StorageBinding) -> Result<Around, k
         bindings: Api::namespaced(client.clone(), &namespace).list(&all).await?.items,
         volumes: Api::namespaced(client.clone(), &namespace).list(&all).await?.items,
         missing_pull_secrets,
+        service_account_missing: accounts.get_metadata_opt(account).await?.is_none(),
     })
 }

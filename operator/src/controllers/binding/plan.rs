@@ -131,6 +131,13 @@ fn ready(binding: &StorageBinding, around: &Around, claims: &[&PersistentVolumeC
             format!("Secret {namespace}/{secret} does not exist"),
         );
     }
+    if around.service_account_missing {
+        let account = &binding.spec.rewrap.service_account_name;
+        let message = format!(
+            "ServiceAccount {namespace}/{account} does not exist, and rewrap Jobs run as it (rewrap.serviceAccountName)"
+        );
+        return Verdict::no(reasons::SERVICE_ACCOUNT_MISSING, message);
+    }
     of_profile(binding, around, &namespace)
 }
 
@@ -295,6 +302,7 @@ mod tests {
             bindings: vec![binding("app")],
             volumes: vec![],
             missing_pull_secrets: vec![],
+            service_account_missing: false,
         }
     }
 
@@ -335,6 +343,12 @@ mod tests {
         let plan = plan(&binding("app"), &not_opted_in);
         assert_eq!(plan.ready.reason, reasons::NAMESPACE_NOT_OPTED_IN);
         assert!(plan.ready.message.contains("kubectl label namespace shop cofferdam.io/injection=enabled"));
+        let mut no_account = around("Enabled");
+        no_account.service_account_missing = true;
+        let plan = super::plan(&binding("app"), &no_account);
+        assert_eq!(plan.ready.reason, reasons::SERVICE_ACCOUNT_MISSING);
+        assert!(plan.ready.message.contains("shop/default"), "{}", plan.ready.message);
+        assert_eq!(names(&plan), ["data-0"], "its pods are injected all the same");
     }
 
     #[test]
