@@ -241,7 +241,8 @@ async fn current_version(root_key: &RootKey, row: &Row, cancelled: &AtomicBool) 
         if !error.is_outage() {
             return Err(JobError::Kms(error));
         }
-        row.set_phase(VolumePhase::Waiting, error.reason(), format!("the KMS does not answer: {error}"));
+        let text = format!("the Job waits for the KMS: {}", crate::serve::explain(&error));
+        row.set_phase(VolumePhase::Waiting, error.reason(), text);
         tokio::time::sleep(PAUSE).await;
     }
 }

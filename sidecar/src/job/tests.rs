@@ -88,6 +88,33 @@ async fn a_job_gives_way_to_a_sidecar() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_credential_is_rejected_waits_and_says_why() {
+    let (kms, dir, authority) = (TestKms::start(), tempfile::tempdir().unwrap(), Authority::new());
+    let operator = FakeOperator::start(&authority).await;
+    files(dir.path(), &authority);
+    filled(&kms, dir.path()).await;
+    let (mut config, places) = config(&kms, dir.path(), &operator.url);
+    config.profiles = vec![kms.profile(dir.path(), "no-such-key")];
+    let running = tokio::spawn(run(config, places));
+    let said = |report: &CheckIn| {
+        let volume = &report.volumes[0];
+        volume.phase == VolumePhase::Waiting && volume.reason == "CredentialRejected"
+    };
+    let told = async {
+        loop {
+            match operator.reports().into_iter().find(said) {
+                Some(report) => break report.volumes[0].message.clone(),
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    let message = tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+    assert!(message.contains("credential rejected"), "{message}");
+    assert!(!running.is_finished());
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_ends_a_job_with_the_code_for_it() {
     let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
     filled(&kms, dir.path()).await;

@@ -225,9 +225,10 @@ async fn apply(served: &Arc<Served>, row: &Row, seen: &Seen) {
             served.fs.resume();
             let (reason, message) = match &seen.trouble {
                 None => (reasons::SERVING, String::new()),
-                Some(why) => {
-                    (why.reason, format!("keys serve on for now; the KMS does not answer: {}", why.message))
-                }
+                Some(why) => (
+                    why.reason,
+                    format!("keys serve on for now, without a usable answer of the KMS: {}", why.message),
+                ),
             };
             row.set_phase(VolumePhase::Serving, reason, message);
             return;
