@@ -8,6 +8,7 @@ pub mod plaintext;
 pub mod pods;
 pub mod raw;
 pub mod root_key;
+pub mod trusted;
 pub mod wait;
 
 pub use namespace::Stage;

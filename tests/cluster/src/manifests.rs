@@ -3,6 +3,7 @@
 //! Invariant: application manifests know nothing of Cofferdam; they would run on any cluster.
 
 use crate::root_key::{DATA_API_KEY, INSTANCE, REWRAP_API_KEY};
+use crate::trusted::{DATA_PROFILE, REWRAP_PROFILE};
 use crate::{RootKey, Stage};
 
 /// Pod-level security context that Pod Security `restricted` accepts.
@@ -14,9 +15,8 @@ pub const IMAGE: &str = "localhost/apps:dev";
 
 /// The security team's part: credentials, the KMS's certificate authority, and a profile `main`.
 pub fn profile(key: &RootKey) -> String {
-    let ca = key.authority().replace('\n', "\\n");
-    format!(
-        r#"
+    let secrets = format!(
+        r"
 apiVersion: v1
 kind: Secret
 metadata: {{name: kms-data}}
@@ -26,7 +26,26 @@ apiVersion: v1
 kind: Secret
 metadata: {{name: kms-rewrap}}
 stringData: {{apiKey: {REWRAP_API_KEY}}}
----
+---"
+    );
+    let credentials =
+        "\n    data: {apiKeySecret: {name: kms-data}}\n    rewrap: {apiKeySecret: {name: kms-rewrap}}";
+    secrets + &profile_with(key, credentials)
+}
+
+/// A profile `main` with trusted profiles and no Secret, which bindings of `namespace` may use.
+pub fn shared_profile(key: &RootKey, namespace: &str) -> String {
+    let credentials = format!(
+        "\n    data: {{trustedProfile: {{id: {DATA_PROFILE}}}}}\n    rewrap: {{trustedProfile: {{id: {REWRAP_PROFILE}}}}}\n  \
+         allowedNamespaces: [{namespace}]"
+    );
+    profile_with(key, &credentials)
+}
+
+fn profile_with(key: &RootKey, credentials: &str) -> String {
+    let ca = key.authority().replace('\n', "\\n");
+    format!(
+        r#"
 apiVersion: v1
 kind: ConfigMap
 metadata: {{name: kms-ca}}
@@ -38,9 +57,7 @@ metadata: {{name: main}}
 spec:
   keyProtect: {{endpoint: "{url}", iamEndpoint: "{url}", instance: {instance}, rootKey: {id}}}
   caBundle: {{configMap: kms-ca}}
-  credentials:
-    data: {{apiKeySecret: {{name: kms-data}}}}
-    rewrap: {{apiKeySecret: {{name: kms-rewrap}}}}
+  credentials:{credentials}
   pollSeconds: 5
 "#,
         url = key.kms.https_url(),
@@ -70,6 +87,18 @@ spec:
   rewrap: {staggerSeconds: 1}
 "#
     .into()
+}
+
+/// The same binding to the profile `main` of another namespace, with Jobs that run as the service account `account`.
+pub fn binding_to(home: &str, account: &str) -> String {
+    binding()
+        .replace("profile: {name: main}", &format!("profile: {{name: main, namespace: {home}}}"))
+        .replace("staggerSeconds: 1", &format!("staggerSeconds: 1, serviceAccountName: {account}"))
+}
+
+/// [`pod`], as another service account than `default`.
+pub fn pod_as(account: &str, name: &str, claim: &str, script: &str) -> String {
+    pod(name, claim, script).replacen("spec:\n", &format!("spec:\n  serviceAccountName: {account}\n"), 1)
 }
 
 /// A pod with one container that mounts `claim` at /data and runs a shell script.

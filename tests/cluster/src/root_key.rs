@@ -13,7 +13,7 @@ use devkms::{Config, Event, Grant, Role, Rules, Seed, Tls};
 use envelope::{Dek, GroupKey, HeaderRegion, Wrapping};
 use kms::admin::KmsAdmin;
 use kms::{CaSource, CredentialSource, KeyProtectConfig, ProviderConfig};
-use kms::{CallCtx, KeyRef};
+use kms::{CallCtx, KeyRef, Kms};
 use secrecy::SecretString;
 
 /// The node's address, where pods reach processes of the machine.
@@ -51,21 +51,35 @@ impl RootKey {
     }
 
     fn try_create(date: Option<&str>) -> Result<Self> {
-        let id = uuid::Uuid::new_v4().to_string();
-        let mut seed = Seed::one_key(INSTANCE, &id)
-            .api_key("data", DATA_API_KEY, Grant::role(Role::Reader))
-            .api_key(
-                "rewrap",
-                REWRAP_API_KEY,
-                Grant::actions(&["kms.secrets.readmetadata", "kms.secrets.rewrap"]),
-            )
-            .api_key("admin", ADMIN_API_KEY, Grant::role(Role::Manager));
+        let (mut seed, id) = Self::seed();
+        seed = seed.api_key("data", DATA_API_KEY, Grant::role(Role::Reader)).api_key(
+            "rewrap",
+            REWRAP_API_KEY,
+            Self::rewrap_only(),
+        );
         for key in seed.instances.iter_mut().flat_map(|instance| &mut instance.keys) {
             key.creation_date = date.map(str::to_owned);
         }
+        Self::start(seed, id, 0)
+    }
+
+    /// One new key, and its owner.
+    pub(crate) fn seed() -> (Seed, String) {
+        let id = uuid::Uuid::new_v4().to_string();
+        let seed = Seed::one_key(INSTANCE, &id);
+        (seed.api_key("admin", ADMIN_API_KEY, Grant::role(Role::Manager)), id)
+    }
+
+    /// The custom role of those who rewrap.
+    pub(crate) fn rewrap_only() -> Grant {
+        Grant::actions(&["kms.secrets.readmetadata", "kms.secrets.rewrap"])
+    }
+
+    /// Starts a KMS; port 0: any that is free.
+    pub(crate) fn start(seed: Seed, id: String, port: u16) -> Result<Self> {
         let config = Config {
             http: None,
-            https: Some(SocketAddr::new(NODE.parse()?, 0)),
+            https: Some(SocketAddr::new(NODE.parse()?, port)),
             tls: Tls::SelfMade { dir: None, names: vec![NODE.into()] },
             // A test rotates more than once in an hour; the delay before enabling stays, as an owner meets it.
             rules: Rules { rotation_interval: 0, ..Rules::default() },
@@ -117,21 +131,26 @@ impl RootKey {
     }
 
     /// Whether the KMS refuses to unwrap for the rewrap credential, asked here and now.
-    #[allow(clippy::panic, reason = "this is how a test fails")]
     pub fn rewrap_credential_is_refused_an_unwrap(&self) -> bool {
-        let (context, call, key) = ([7; 32], CallCtx::default(), KeyRef(self.id.clone()));
-        let (_, wrapped) = self.must("wrap", self.connect(DATA_API_KEY).generate(&key, &context, &call));
-        let rewrap = self.connect(REWRAP_API_KEY);
-        let refused = self.runtime.block_on(rewrap.unwrap(&key, &wrapped, &context, &call));
-        matches!(refused, Err(error) if error.is_refusal())
+        matches!(self.unwrap_by(self.connect(REWRAP_API_KEY).as_ref()), Err(error) if error.is_refusal())
     }
 
-    #[allow(clippy::panic, reason = "this is how a test fails")]
-    fn connect(&self, api_key: &str) -> Arc<dyn kms::Kms> {
-        let options = kms::Options { denial_window: Duration::ZERO, ..kms::Options::default() };
-        let secret = SecretString::from(api_key.to_owned());
-        kms::connect_with_secret(&self.provider, secret, &options)
-            .unwrap_or_else(|error| panic!("connect: {error}"))
+    /// What the KMS says when this connection asks it to unwrap a key.
+    pub(crate) fn unwrap_by(&self, connection: &dyn Kms) -> kms::Result<()> {
+        let (context, call, key) = ([7; 32], CallCtx::default(), KeyRef(self.id.clone()));
+        let (_, wrapped) = self.must("wrap", self.connect(ADMIN_API_KEY).generate(&key, &context, &call));
+        self.runtime.block_on(connection.unwrap(&key, &wrapped, &context, &call)).map(drop)
+    }
+
+    /// How to reach it, with a credential of somebody's choice.
+    pub(crate) fn reached_with(&self, credential: CredentialSource) -> ProviderConfig {
+        let ProviderConfig::KeyProtect(mut config) = self.provider.clone();
+        config.credential = credential;
+        ProviderConfig::KeyProtect(config)
+    }
+
+    fn connect(&self, api_key: &str) -> Arc<dyn Kms> {
+        connect(&self.provider, api_key)
     }
 
     /// What the owner of the key can do with a file's header alone: ask the KMS for the file's DEK.
@@ -163,4 +182,12 @@ impl RootKey {
         let by = |event: &Event| event.initiator.as_deref() == Some(identity);
         self.kms.audit().into_iter().filter(|event| event.action == action && by(event)).collect()
     }
+}
+
+/// A connection that remembers no refusal.
+#[allow(clippy::panic, reason = "this is how a test fails")]
+pub(crate) fn connect(provider: &ProviderConfig, secret: &str) -> Arc<dyn Kms> {
+    let options = kms::Options { denial_window: Duration::ZERO, ..kms::Options::default() };
+    kms::connect_with_secret(provider, SecretString::from(secret.to_owned()), &options)
+        .unwrap_or_else(|error| panic!("connect: {error}"))
 }

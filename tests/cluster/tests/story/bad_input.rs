@@ -23,6 +23,41 @@ fn two_providers_in_one_profile_are_refused_at_once() {
 }
 
 #[test]
+fn a_trusted_profile_never_gets_a_token_that_somebody_in_the_cluster_accepts() {
+    let stage = Stage::new("audience");
+    let key = RootKey::create();
+    let with = |credential: &str| profile(&key).replace("{apiKeySecret: {name: kms-rewrap}}", credential);
+    for audience in ["cofferdam", "''", "https://kubernetes.default.svc"] {
+        let refusal =
+            stage.refusal(&with(&format!("{{trustedProfile: {{id: Profile-1, audience: {audience}}}}}")));
+        assert!(refusal.contains("audience of the KMS's identity service"), "{refusal}");
+    }
+    // Nor does an endpoint that nobody vouches for, although the operator itself would not use this credential.
+    stage.apply(&with("{trustedProfile: {id: Profile-1}}"));
+    let (reason, message) = stage.wait_condition("kmsprofile", "main", "Ready", "False");
+    assert_eq!(reason, "InvalidSpec", "{message}");
+    assert!(message.contains("operator.identityTokenEndpoints"), "{message}");
+}
+
+#[test]
+fn a_service_account_of_jobs_that_does_not_exist_is_said_in_the_binding() {
+    let stage = Stage::new("account");
+    let key = RootKey::create();
+    stage.apply(&profile(&key));
+    let with = |account: &str| {
+        let named = format!("staggerSeconds: 1, serviceAccountName: {account}");
+        binding().replace("staggerSeconds: 1", &named)
+    };
+    let refusal = stage.refusal(&with("No_Name"));
+    assert!(refusal.contains("name of a service account"), "{refusal}");
+    stage.apply(&with("absent"));
+    let (reason, message) = stage.wait_condition("storagebinding", "app", "Ready", "False");
+    assert_eq!(reason, "ServiceAccountMissing", "{message}");
+    stage.kubectl(&["create", "serviceaccount", "absent"]);
+    stage.wait_condition("storagebinding", "app", "Ready", "True");
+}
+
+#[test]
 fn an_unknown_root_key_is_said_in_the_profile() {
     let key = RootKey::create();
     let other = "00000000-0000-4000-8000-000000000000";

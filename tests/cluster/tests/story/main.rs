@@ -11,4 +11,5 @@ mod policies;
 mod profile;
 mod raw_access;
 mod rotation;
+mod shared_profile;
 mod suspension;
