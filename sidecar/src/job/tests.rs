@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use contract::check_in::CheckIn;
 use contract::config::{CONFIG_VERSION, Wrapping};
 
 use super::*;
