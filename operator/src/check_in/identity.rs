@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use sha2::{Digest, Sha256};
 
 use super::allowance::{Allowance, Charged};
-use super::claims;
+use crate::claims;
 
 /// Tokens remembered at most, of those that were accepted; a kubelet renews each within the hour.
 const MOST: usize = 20_000;

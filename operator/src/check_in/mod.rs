@@ -3,7 +3,6 @@
 //! Invariant: who speaks is what the API server says of the token; a report counts only for claims that this pod mounts.
 
 mod allowance;
-mod claims;
 mod evict;
 pub mod identity;
 mod merge;

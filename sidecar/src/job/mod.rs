@@ -266,10 +266,7 @@ async fn last_report(mut client: CheckInClient, board: &Board) -> bool {
     let report = board.check_in(Role::Job);
     let start = Instant::now();
     loop {
-        let error = match client.send(&report).await {
-            Ok(_) => return true,
-            Err(error) => error,
-        };
+        let Err(error) = client.send(&report).await else { return true };
         tracing::warn!(error = &error as &dyn std::error::Error, "the operator does not take the report");
         if start.elapsed() > REPORT_PATIENCE {
             return false;
