@@ -156,7 +156,8 @@ async fn eight_reviews_run_at_once_and_a_place_is_free_again_however_its_review_
     drop(reviews.pop());
     fake.answers.add_permits(1);
     reviews.remove(0).await.unwrap();
-    fake.answers.add_permits(2);
+    // Those that still wait come first.
+    fake.answers.add_permits(AT_ONCE);
     at_1000(&identities, &fake, &tokens[AT_ONCE]).await.unwrap();
     at_1000(&identities, &fake, &tokens[AT_ONCE - 1]).await.unwrap();
     assert_eq!(identities.lock().reviewing.len(), AT_ONCE - 2);
