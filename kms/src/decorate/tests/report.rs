@@ -1,8 +1,9 @@
 //! Audit events and counts.
 
 use super::*;
+use crate::admin::{KmsAdmin, NewKey};
 use crate::decorate::layer;
-use crate::decorate::report::{Audit, Metrics};
+use crate::decorate::report::{Audit, AuditedAdmin, Metrics};
 use crate::decorate::testlog::Log;
 
 #[tokio::test]
@@ -41,4 +42,77 @@ async fn the_observer_hears_operation_outcome_and_latency() {
     let outcomes: Vec<_> = attempts.iter().map(|attempt| (attempt.op, attempt.outcome)).collect();
     assert_eq!(outcomes, [(Op::Describe, "Ok"), (Op::Describe, "KmsUnreachable")]);
     assert!(attempts[0].latency >= ms(5));
+}
+
+/// The owner's side of a KMS that makes the key `made`, and where the key `gone` cannot be touched.
+struct Owner;
+
+impl Owner {
+    fn act(op: Op, key: &KeyRef) -> Result<()> {
+        let refused = || KmsError::new(ErrorKind::KeyDisabled, "owned", op);
+        if key.0 == "gone" { Err(refused()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl KmsAdmin for Owner {
+    async fn create(&self, new: &NewKey, _call: &CallCtx) -> Result<KeyRef> {
+        Self::act(Op::Create, &KeyRef(new.name.clone()))?;
+        Ok(KeyRef("made".into()))
+    }
+    async fn rotate(&self, key: &KeyRef, _call: &CallCtx) -> Result<()> {
+        Self::act(Op::Rotate, key)
+    }
+    async fn set_enabled(&self, key: &KeyRef, _enabled: bool, _call: &CallCtx) -> Result<()> {
+        Self::act(Op::Enable, key)
+    }
+    async fn delete(&self, key: &KeyRef, _call: &CallCtx) -> Result<()> {
+        Self::act(Op::Delete, key)
+    }
+    async fn restore(&self, key: &KeyRef, _call: &CallCtx) -> Result<()> {
+        Self::act(Op::Restore, key)
+    }
+    async fn set_auto_rotation(&self, key: &KeyRef, _every: Option<Duration>, _call: &CallCtx) -> Result<()> {
+        Self::act(Op::SetRotationPolicy, key)
+    }
+}
+
+#[tokio::test]
+async fn each_act_of_the_owner_is_told_once_and_a_key_that_was_made_is_named() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let recorder = Arc::new(Recorder::default());
+    let observer: Arc<dyn Observer> = recorder.clone();
+    let admin = AuditedAdmin::new(Arc::new(Owner), "owned", &observer);
+    let named = |name: &str| NewKey { name: name.into(), description: None };
+    let (key, gone, call) = (key(), KeyRef("gone".into()), CallCtx::new());
+    admin.create(&named("new"), &call).await.unwrap();
+    admin.create(&named("gone"), &call).await.unwrap_err();
+    admin.rotate(&key, &call).await.unwrap();
+    admin.set_enabled(&key, true, &call).await.unwrap();
+    admin.set_enabled(&key, false, &call).await.unwrap();
+    admin.delete(&gone, &call).await.unwrap_err();
+    admin.restore(&key, &call).await.unwrap();
+    admin.set_auto_rotation(&key, None, &call).await.unwrap();
+
+    let told = [
+        (Op::Create, "made", "Ok"),
+        (Op::Create, "", "KeyDisabled"),
+        (Op::Rotate, "root", "Ok"),
+        (Op::Enable, "root", "Ok"),
+        (Op::Disable, "root", "Ok"),
+        (Op::Delete, "gone", "KeyDisabled"),
+        (Op::Restore, "root", "Ok"),
+        (Op::SetRotationPolicy, "root", "Ok"),
+    ];
+    let events = log.audit_events();
+    let text = |event: &serde_json::Value, field: &str| event["fields"][field].as_str().unwrap().to_owned();
+    let written: Vec<_> =
+        events.iter().map(|event| (text(event, "op"), text(event, "key"), text(event, "outcome"))).collect();
+    let expected =
+        told.map(|(op, key, outcome)| (op.as_str().to_owned(), key.to_owned(), outcome.to_owned()));
+    assert_eq!(written, expected);
+    let attempts = recorder.attempts.lock().unwrap();
+    let counted: Vec<_> = attempts.iter().map(|attempt| (attempt.op, attempt.outcome)).collect();
+    assert_eq!(counted, told.map(|(op, _, outcome)| (op, outcome)));
 }
