@@ -244,6 +244,14 @@ impl Frame {
         self.compute_mac(kind, dek).verify_slice(&self.mac).map_err(|_| HeaderError::Forged)
     }
 
+    /// Whether this program may write what the frame begins.
+    pub(crate) fn check_writable(&self) -> Result<(), HeaderError> {
+        if self.ro_compat == 0 {
+            return Ok(());
+        }
+        Err(HeaderError::UnknownFeature { feature: Feature::ReadOnlyCompat, value: self.ro_compat })
+    }
+
     /// Whether the sector behind the frame may hold something of a later revision, announced by a flag.
     pub(crate) fn extended(&self) -> bool {
         self.ro_compat != 0 || self.compat != 0

@@ -124,9 +124,6 @@ impl VolumeMarker {
     /// # Errors
     /// [`HeaderError::UnknownFeature`] if the volume uses a feature that a writer must know.
     pub fn check_writable(&self) -> Result<(), HeaderError> {
-        if self.frame.ro_compat == 0 {
-            return Ok(());
-        }
-        Err(HeaderError::UnknownFeature { feature: Feature::ReadOnlyCompat, value: self.frame.ro_compat })
+        self.frame.check_writable()
     }
 }

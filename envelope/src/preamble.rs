@@ -102,10 +102,7 @@ impl Preamble {
     /// # Errors
     /// [`HeaderError::UnknownFeature`] if the file uses a feature that a writer must know.
     pub fn check_writable(&self) -> Result<(), HeaderError> {
-        if self.frame.ro_compat == 0 {
-            return Ok(());
-        }
-        Err(HeaderError::UnknownFeature { feature: Feature::ReadOnlyCompat, value: self.frame.ro_compat })
+        self.frame.check_writable()
     }
 
     /// The key of the file's data, bound to suite, geometry, flags and layout (bytes 8..32).
