@@ -17,6 +17,7 @@ pub mod metrics;
 mod profile_use;
 pub mod rewrap;
 pub mod settings;
+mod short_hash;
 pub mod stores;
 pub mod webhook;
 

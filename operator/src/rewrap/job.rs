@@ -14,12 +14,12 @@ use contract::names;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Settings;
 use super::plan::Start;
 use crate::injection_config::{self, IDENTITY_TOKEN, Use};
 use crate::profile_use;
+use crate::short_hash::short_hash;
 use crate::webhook::injection::config::environment_value;
 
 /// Annotation of a Job: the key version that it leads to.
@@ -73,17 +73,6 @@ pub fn uses_data_credential(job: &Job) -> Option<bool> {
 /// A name as a label's value: hashed where it is longer than 63 bytes.
 pub fn label_value(name: &str) -> String {
     if name.len() <= 63 { name.to_owned() } else { short_hash(&[name], 20) }
-}
-
-/// The first hexadecimal digits of a hash over these parts.
-pub fn short_hash(parts: &[&str], digits: usize) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex[..digits].to_owned()
 }
 
 /// The credential that a Job uses; the flag says that it is the *data* credential, because there is no better one.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::look::{Around, bound, remains};
 use crate::controllers::Shared;
-use crate::rewrap::job::short_hash;
+use crate::short_hash::short_hash;
 
 /// Bytes of a claim's name in the name of such a record: 253 are allowed.
 const LONGEST: usize = 200;

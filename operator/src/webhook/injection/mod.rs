@@ -29,7 +29,7 @@ use self::containers::{Common, Mounted};
 pub use self::ownership::{ENFORCE_LABEL, Runner};
 pub use self::protection::{ClaimView, Facts, Protection, protection, selects};
 pub use self::refusal::Refusal;
-pub use self::volumes::{plain_name, short_hash};
+pub use self::volumes::plain_name;
 use crate::injection_config::{self, Use};
 use crate::settings::InjectionSettings;
 

@@ -10,9 +10,9 @@ use contract::names::{
     RUN_VOLUME, TOKEN_AUDIENCE, TOKEN_VOLUME,
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::injection_config::IDENTITY_TOKEN;
+use crate::short_hash::short_hash;
 
 /// The longest name that a volume may have.
 const LONGEST_NAME: usize = 63;
@@ -27,12 +27,7 @@ pub fn plain_name(name: &str) -> String {
     if plain.len() <= LONGEST_NAME {
         return plain;
     }
-    format!("{PLAIN_VOLUME_PREFIX}{}", short_hash(name))
-}
-
-/// 32 hex digits that stand for a text.
-pub fn short_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    format!("{PLAIN_VOLUME_PREFIX}{}", short_hash(&[name], 32))
 }
 
 /// The application's view of a protected volume.
