@@ -128,6 +128,20 @@ pub struct SweepReport {
     pub completed_at: Option<String>,
 }
 
+impl SweepReport {
+    /// Of a sweep that has just begun.
+    pub fn begun(target: &str) -> Self {
+        Self {
+            target_version: target.to_owned(),
+            files_per_version: BTreeMap::new(),
+            unknown: 0,
+            rewrapped: 0,
+            complete: false,
+            completed_at: None,
+        }
+    }
+}
+
 /// What a Job found in a volume of which nobody had reported a marker. It wrote nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,6 @@
 //!
 //! Invariant: exit code 0 means that every file of the volume is at the current version, and durable.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +52,7 @@ async fn run(args: &RewrapArgs) -> Result<i32, OfflineError> {
     }
     swept?;
     open.lease.release();
-    let report = progress.report().unwrap_or_else(|| empty(&target));
+    let report = progress.report().unwrap_or_else(|| SweepReport::begun(&target));
     print(&report, args.output);
     Ok(if report.complete && report.unknown == 0 { exit::OK } else { exit::INCOMPLETE })
 }
@@ -77,17 +76,6 @@ async fn watch(progress: &Progress, cancelled: &AtomicBool) {
                 progress.trouble().map_or_else(String::new, |why| format!(", waiting: {}", why.reason));
             format!("{} files seen, {rewrapped} rewrapped{waiting}", progress.visited())
         });
-    }
-}
-
-fn empty(target: &str) -> SweepReport {
-    SweepReport {
-        target_version: target.to_owned(),
-        files_per_version: BTreeMap::new(),
-        unknown: 0,
-        rewrapped: 0,
-        complete: false,
-        completed_at: None,
     }
 }
 

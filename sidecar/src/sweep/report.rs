@@ -73,14 +73,7 @@ impl Progress {
         let mut state = self.state();
         state.running = true;
         state.visited = 0;
-        state.report = Some(SweepReport {
-            target_version: target.to_owned(),
-            files_per_version: BTreeMap::new(),
-            unknown: 0,
-            rewrapped: 0,
-            complete: false,
-            completed_at: None,
-        });
+        state.report = Some(SweepReport::begun(target));
     }
 
     pub(super) fn set_trouble(&self, error: Option<&KeyError>) {
