@@ -11,7 +11,6 @@ use contract::config::Volume as VolumeConfig;
 use super::JobError;
 use crate::serve::Places;
 use crate::serve::board::Row;
-use crate::serve::volume_task::pinned;
 use crate::volume::{self, Glance, VolumeError};
 
 /// What was found, for the operator.
@@ -51,7 +50,7 @@ pub(super) fn found(seen: Result<Glance, VolumeError>) -> Result<Found, VolumeEr
         }
         Ok(Glance::Marked { region, owner }) => {
             let epoch = region.sweep_epoch().map_err(VolumeError::Marker)?;
-            let marker = Some(pinned(region.marker(), epoch, owner));
+            let marker = Some(volume::marker_report(region.marker(), epoch, owner));
             let message = "a pod has initialised it".into();
             Found { reason: reasons::MARKER_FOUND, message, marker, empty: false }
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::check_in::{KeyReport, Role, VolumePhase, reasons};
-use contract::config::{Ownership, SidecarConfig, Volume as VolumeConfig};
+use contract::config::{SidecarConfig, Volume as VolumeConfig};
 use contract::exit;
 use kms::CallCtx;
 use tokio::runtime::Handle;
@@ -24,7 +24,6 @@ use crate::profile::{self, Transport};
 use crate::serve::board::{Board, Row};
 use crate::serve::check_in_task;
 use crate::serve::metrics::Metrics;
-use crate::serve::volume_task::marker_report;
 use crate::serve::{Places, holder};
 use crate::sweep::{Pace, Sweep, SweepError};
 use crate::volume::{self, Guard, Purpose, Request, Volume, VolumeError, marker};
@@ -145,10 +144,10 @@ async fn sweep(
     let profile = config.profiles.get(volume.profile).ok_or_else(no_profile)?;
     let root_key = profile::connect(profile, Transport::Https, metrics.observer())
         .map_err(|error| JobError::Config(error.to_string()))?;
-    let open = lease(&request(volume, places), row).await?;
-    row.update(|state| {
-        state.marker = marker_report(&open);
-    });
+    // The marker's own flags hold: nothing is initialised here.
+    let request = Request::of(volume, &places.raw, Purpose::Write, holder());
+    let open = lease(&request, row).await?;
+    row.update(|state| state.marker = open.marker_report());
     open.warnings.iter().for_each(|word| row.warn(word));
     // A lost volume ends the whole Job: another one does the work.
     let guard = Guard::new(&open.lease, Arc::clone(cancelled));
@@ -179,7 +178,7 @@ async fn sweep_open(
 
 fn finish(mut open: Volume, row: &Row) -> Result<(), JobError> {
     open.region = marker::read(open.dir()).map_err(JobError::Volume)?;
-    let report = marker_report(&open);
+    let report = open.marker_report();
     row.update(|state| {
         state.marker = report;
         state.phase = VolumePhase::Swept;
@@ -188,22 +187,6 @@ fn finish(mut open: Volume, row: &Row) -> Result<(), JobError> {
     });
     open.lease.release();
     Ok(())
-}
-
-fn request(volume: &VolumeConfig, places: &Places) -> Request {
-    Request {
-        path: places.raw.join(&volume.name),
-        purpose: Purpose::Write,
-        holder: holder(),
-        storage_entries: volume.storage_entries.clone(),
-        pinned: volume.pinned_volume_id.clone(),
-        // The marker's own flags hold: nothing is initialised here.
-        ownership: match volume.ownership {
-            Ownership::Native => envelope::Ownership::Native,
-            Ownership::Virtual => envelope::Ownership::Virtual,
-        },
-        strict: volume.strict,
-    }
 }
 
 /// Takes the lease, or gives way to whoever has it.

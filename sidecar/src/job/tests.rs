@@ -80,7 +80,7 @@ async fn a_job_gives_way_to_a_sidecar() {
     let held = open(&kms, &dir.path().join("raw/data"), Wrapping::Grouped).await;
     let row = Board::new([("data".to_owned(), "data-0".to_owned())]).rows()[0].clone();
     let (config, places) = config(&kms, dir.path(), "");
-    let wanted = request(&config.volumes[0], &places);
+    let wanted = Request::of(&config.volumes[0], &places.raw, Purpose::Write, holder());
     let waiting = tokio::time::timeout(Duration::from_secs(5), lease(&wanted, &row)).await;
     assert!(waiting.is_err(), "it waits for a while");
     assert_eq!(row.state().reason, reasons::VOLUME_IN_USE);

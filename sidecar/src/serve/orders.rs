@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::board::Row;
-use super::volume_task::{Served, marker_report};
+use super::volume_task::Served;
 use crate::sweep::{Pace, Sweep, SweepError};
 use crate::volume::marker;
 
@@ -161,7 +161,7 @@ fn read_marker_again(served: &Served) -> Result<Option<MarkerReport>, SweepError
     let Some(open) = volume.as_mut() else { return Ok(None) };
     open.region = marker::read(open.dir())?;
     served.watch.set_marker(open.region.clone());
-    Ok(marker_report(open))
+    Ok(open.marker_report())
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! Invariant: the filesystem is told to suspend before anybody is told that it is suspended, and to resume before anybody is
 //! told that it serves. Once another one has the volume nothing is written to it any more.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use contract::check_in::{KeyReport, MarkerReport, VolumePhase, reasons};
-use contract::config::{Ownership, Volume as VolumeConfig};
+use contract::check_in::{KeyReport, VolumePhase, reasons};
+use contract::config::Volume as VolumeConfig;
 use tokio::runtime::Handle;
 
 use super::board::Row;
@@ -82,7 +82,8 @@ pub async fn run(
     let watch = Arc::new(KeyWatch::new(Arc::clone(&root_key), Lifetimes::of(&profile)));
     let looking = Arc::clone(&watch);
     tokio::spawn(async move { looking.run().await });
-    let request = request(&context, &config);
+    let purpose = if config.read_only { Purpose::Read } else { Purpose::Write };
+    let request = Request::of(&config, &context.places.raw, purpose, context.holder.clone());
     let volume = open(&request, &root_key, &watch, &row).await;
     let served = match serve_in_background(volume, &config, &root_key, &watch, &row).await {
         Ok(served) => served,
@@ -106,21 +107,6 @@ pub async fn run(
         tokio::spawn(async move { keep_lease(&keeping, &row).await });
     }
     follow(&served, &row).await;
-}
-
-fn request(context: &Context, config: &VolumeConfig) -> Request {
-    Request {
-        path: context.places.raw.join(&config.name),
-        purpose: if config.read_only { Purpose::Read } else { Purpose::Write },
-        holder: context.holder.clone(),
-        storage_entries: config.storage_entries.clone(),
-        pinned: config.pinned_volume_id.clone(),
-        ownership: match config.ownership {
-            Ownership::Native => envelope::Ownership::Native,
-            Ownership::Virtual => envelope::Ownership::Virtual,
-        },
-        strict: config.strict,
-    }
 }
 
 /// Opens the volume, as often as it takes.
@@ -190,9 +176,7 @@ pub fn serve(
         .map_err(|error| format!("serve the volume: {error}"))?;
     let fs = Arc::new(fs);
     let _ = row.fs.set(Arc::clone(&fs));
-    row.update(|state| {
-        state.marker = marker_report(&volume);
-    });
+    row.update(|state| state.marker = volume.marker_report());
     volume.warnings.iter().for_each(|word| row.warn(word));
     let root = volume.root().try_clone_to_owned().map_err(|error| format!("serve the volume: {error}"))?;
     Ok(Served {
@@ -260,25 +244,4 @@ pub async fn keep_lease(served: &Arc<Served>, row: &Row) {
 
 fn key_report(seen: &Seen) -> KeyReport {
     KeyReport { state: seen.state.unwrap_or("Unknown").to_owned(), current_version: seen.current.clone() }
-}
-
-/// What the operator pins of a volume.
-pub fn marker_report(volume: &Volume) -> Option<MarkerReport> {
-    let epoch = volume::marker::read(volume.dir().as_fd()).ok()?.sweep_epoch().ok()?;
-    Some(pinned(volume.region.marker(), epoch, volume.owner().ok()?))
-}
-
-/// The same of a marker that was only looked at; `owner` is the uid and gid of its file.
-pub fn pinned(marker: &envelope::VolumeMarker, sweep_epoch: u64, (uid, gid): (u32, u32)) -> MarkerReport {
-    MarkerReport {
-        volume_id: marker.volume_id().to_string(),
-        strict: marker.options().strict,
-        ownership: match marker.options().ownership {
-            envelope::Ownership::Native => Ownership::Native,
-            envelope::Ownership::Virtual => Ownership::Virtual,
-        },
-        sweep_epoch,
-        uid,
-        gid,
-    }
 }

@@ -10,6 +10,7 @@ mod lease;
 pub mod marker;
 pub mod names;
 mod raw;
+mod terms;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use glance::{Glance, glance};
 pub use guard::Guard;
 pub use lease::{Lease, Purpose, Record};
 pub use raw::{Contents, RawVolume, entries, exists, open_dir, open_file, open_path};
+pub use terms::marker_report;
 
 use crate::keys::RootKey;
 
