@@ -85,25 +85,6 @@ pub enum ContextScheme {
     EncryptionContext,
 }
 
-impl ContextScheme {
-    /// The number that the file header stores.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::None => 0,
-            Self::Aad => 1,
-            Self::Derived => 2,
-            Self::EncryptionContext => 3,
-        }
-    }
-
-    /// The scheme of a stored number; `None` where it is not known.
-    pub fn from_code(code: u16) -> Option<Self> {
-        [Self::None, Self::Aad, Self::Derived, Self::EncryptionContext]
-            .into_iter()
-            .find(|scheme| scheme.code() == code)
-    }
-}
-
 /// A wrapped data key. The root key that wrapped it is not part of it: it comes from the profile.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wrapped {

@@ -20,7 +20,7 @@ use crate::service::Kms;
 /// What a wrapped key, its context and its root key are known by: SHA-256 of all of them, each with its length.
 pub(super) fn identity(key: &KeyRef, wrapped: &Wrapped, ctx: &EncCtx) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in [key.0.as_bytes(), &wrapped.scheme.code().to_be_bytes(), ctx, &wrapped.blob] {
+    for part in [key.0.as_bytes(), &[wrapped.scheme as u8], ctx, &wrapped.blob] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
