@@ -201,7 +201,7 @@ fn default_service_account_name() -> String {
 pub struct StorageBindingStatus {
     /// `Ready`, `Suspended`.
     #[serde(default)]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[x_kube(merge_strategy = crate::condition::one_of_each_type())]
     pub conditions: Vec<Condition>,
     /// The generation that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,13 @@
 //!
 //! Invariant: a controller, the chart's documentation and the tests use these constants, never their own strings.
 
+use kube_core::ListMerge;
+
+/// How lists of conditions are merged: there is one of each type.
+pub(crate) fn one_of_each_type() -> ListMerge {
+    ListMerge::Map(vec!["type".into()])
+}
+
 /// Types of conditions.
 pub mod types {
     /// `KmsProfile`: the root key can be used. `StorageBinding`: its claims are protected, or will be once a pod mounts them.

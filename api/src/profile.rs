@@ -3,6 +3,7 @@
 //! Invariant: exactly one provider; no secret in the object, only references to Secrets of its own namespace.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube_core::Rule;
 use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,11 @@ pub struct KmsProfileSpec {
     pub rotation: Option<Rotation>,
 }
 
+/// What holds for each address of a KMS.
+fn https_only() -> Rule {
+    Rule::new("self.startsWith('https://')").message("must be an https URL")
+}
+
 fn default_poll_seconds() -> u32 {
     60
 }
@@ -84,11 +90,11 @@ fn default_key_ttl_seconds() -> u32 {
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct KeyProtect {
     /// Base URL without path, such as `https://eu-de.kms.cloud.ibm.com`.
-    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("must be an https URL"))]
+    #[x_kube(validation = https_only())]
     pub endpoint: String,
     /// Base URL of IAM. Default: `https://iam.cloud.ibm.com`.
     #[serde(default = "default_iam_endpoint")]
-    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("must be an https URL"))]
+    #[x_kube(validation = https_only())]
     pub iam_endpoint: String,
     /// GUID of the Key Protect instance.
     #[schemars(length(min = 1))]
@@ -111,7 +117,7 @@ fn default_iam_endpoint() -> String {
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct Transit {
     /// Base URL without path.
-    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("must be an https URL"))]
+    #[x_kube(validation = https_only())]
     pub endpoint: String,
     /// Mount path of the engine. Default: `transit`.
     #[serde(default = "default_transit_mount")]
@@ -237,7 +243,7 @@ fn default_interval_months() -> u32 {
 pub struct KmsProfileStatus {
     /// `Ready`, `Unreachable`, and `RotationManaged` where rotation is.
     #[serde(default)]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[x_kube(merge_strategy = crate::condition::one_of_each_type())]
     pub conditions: Vec<Condition>,
     /// The generation that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -110,7 +110,7 @@ pub struct EncryptedVolumeStatus {
     pub message: Option<String>,
     /// `Suspended`, `Rewrapped`, `RewrapWaits`, `RewrapFailed`, `DataCredentialUsed`, `TornWritesPossible`.
     #[serde(default)]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[x_kube(merge_strategy = crate::condition::one_of_each_type())]
     pub conditions: Vec<Condition>,
     /// Name of the persistent volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
