@@ -182,16 +182,17 @@ async fn who_invents_tokens_is_told_to_come_later_and_the_api_server_is_spared()
     assert!(nonsense.starts_with("HTTP/1.1 401") && !nonsense.contains("retry-after"), "{nonsense}");
     let reviews = || fake.asked(&Method::POST, "/tokenreviews").len();
     assert_eq!(reviews(), 0);
-    let mut number = 0;
-    let limited = loop {
-        let answer = check_in(address, &sample::token(&format!("app-{number}"))).await;
-        number += 1;
-        if !answer.starts_with("HTTP/1.1 401") {
-            break answer;
+    let (mut limited, mut refused) = (String::new(), 0);
+    // On a slow machine a few places come back meanwhile.
+    while refused < 1000 {
+        limited = check_in(address, &sample::token(&format!("app-{refused}"))).await;
+        if !limited.starts_with("HTTP/1.1 401") {
+            break;
         }
-    };
+        refused += 1;
+    }
     assert!(limited.starts_with("HTTP/1.1 429") && limited.contains("retry-after: 5\r\n"), "{limited}");
-    assert!(number > 64 && reviews() == number - 1, "{number} {}", reviews());
+    assert!(refused >= 64 && reviews() == refused, "{refused} {}", reviews());
     let text = metrics.text().unwrap();
     for line in [
         r#"cofferdam_token_refusals_total{by="claims"} 1"#,
