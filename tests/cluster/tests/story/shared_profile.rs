@@ -96,10 +96,11 @@ fn the_kms_tells_the_application_from_the_jobs_and_both_from_a_stranger_of_their
 }
 
 #[test]
-fn a_stranger_of_the_namespace_gets_no_data_and_its_pod_says_why() {
-    let (_security, stage, key) = shared();
-    written(&stage);
+fn a_stranger_of_the_namespace_gets_no_data_and_pod_and_record_say_why() {
+    let (security, stage, key) = shared();
+    let volume = written(&stage);
     stage.delete("app");
+    let old = stage.raw_versions(&volume);
     let unwraps = key.audit("kms.secrets.unwrap", "data").len();
     stage.apply(&pod_as("stranger", "stranger", "files", "cat /data/file-7; sleep infinity"));
     soon("the pod says why it waits", || {
@@ -113,4 +114,20 @@ fn a_stranger_of_the_namespace_gets_no_data_and_its_pod_says_why() {
     stage.delete("stranger");
     stage.run("again", &pod_as("app", "again", "files", "sleep infinity"));
     assert_eq!(stage.exec("again", "cat /data/file-7"), format!("{WORDS} 7\n"));
+    stage.delete("again");
+
+    stage.apply(&binding_to(&security.name, "stranger"));
+    key.rotate();
+    soon("the record says why a stranger's Job waits", || {
+        let status = stage.get("encryptedvolume", "files")?["status"].clone();
+        let message = status["message"].as_str().unwrap_or_default();
+        wait::expect(status["phase"] == "Waiting" && message.contains("credential rejected"), &status)
+    });
+    assert_eq!(stage.raw_versions(&volume), old);
+    stage.apply(&binding_to(&security.name, "rewrap"));
+    stage.kubectl(&["delete", "jobs", "--all"]);
+    soon("a Job with the right account follows", || {
+        let now = stage.raw_versions(&volume);
+        wait::expect(now.len() == 1 && now != old, format!("{now:?}"))
+    });
 }
