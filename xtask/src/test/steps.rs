@@ -16,6 +16,9 @@ use crate::{debian, install, process, progress};
 const STORY: &str = "cofferdam-cluster";
 /// Where it lies; cargo's package ids name the folder.
 const STORY_FOLDER: &str = "/tests/cluster#";
+/// How it is run: what mostly waits two at a time, and by themselves the tests that restart what all use.
+const STORY_RUNS: [&[&str]; 2] =
+    [&["--test-threads=2", "--skip", "alone::"], &["--test-threads=1", "alone::"]];
 /// The step after which a cluster runs.
 pub const START: &str = "cluster: start";
 
@@ -84,9 +87,9 @@ fn chart(cluster: &Cluster, _: &mut Tally) -> Result<()> {
 fn story(cluster: &Cluster, tally: &mut Tally) -> Result<()> {
     let programs = test_programs(cluster)?;
     let mut failures = Vec::new();
-    for program in programs {
-        let mut test = cluster.command(Within::Network, &program)?;
-        test.arg("--test-threads=1").current_dir(cluster.places().repository.join("tests/cluster"));
+    for (program, arguments) in programs.iter().flat_map(|program| STORY_RUNS.map(|run| (program, run))) {
+        let mut test = cluster.command(Within::Network, program)?;
+        test.args(arguments).current_dir(cluster.places().repository.join("tests/cluster"));
         failures
             .extend(tally.stream(&mut test).err().map(|error| format!("{}: {error:#}", program.display())));
     }
