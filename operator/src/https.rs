@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use doors::Doors;
+pub use doors::owner;
 use guarded::Guarded;
 
 /// What a server bears.

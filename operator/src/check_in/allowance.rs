@@ -3,7 +3,9 @@
 //! Invariant: what is remembered is bounded, however many addresses there are; a peer whose bucket is full takes no room.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::https::owner;
 
 /// What a full bucket holds, and so how many bad tokens one address may present at once.
 ///
@@ -48,7 +50,7 @@ impl Bucket {
 impl Allowance {
     /// Charges a peer for a review; `None`: its bucket is empty. `now` in seconds.
     pub fn charge(&mut self, peer: IpAddr, now: i64) -> Option<Charged> {
-        let of = self.bucket_of(network(peer), now);
+        let of = self.bucket_of(owner(peer), now);
         let bucket = self.buckets.entry(of).or_insert(Bucket { left: FULL, at: now });
         bucket.flow(now);
         if bucket.left == 0 {
@@ -78,14 +80,6 @@ impl Allowance {
             }
         }
         Some(network)
-    }
-}
-
-/// The address that one owner has: of IPv6 everybody has a /64. An IPv4 address stays one where the socket speaks both.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

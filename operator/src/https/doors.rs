@@ -3,7 +3,7 @@
 //! Invariant: a place is given back when it is dropped, whatever ended the connection.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The places.
@@ -35,6 +35,7 @@ impl Doors {
 
     /// A place, if there is one for this peer.
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let peer = owner(peer);
         let mut taken = self.taken();
         let of_peer = taken.by_peer.get(&peer).copied().unwrap_or(0);
         if taken.all >= self.most || of_peer >= self.of_one_peer {
@@ -67,6 +68,14 @@ impl Drop for Place {
     }
 }
 
+/// The address that stands for all of one owner: of IPv6 everybody has a /64. An IPv4 address stays one where the socket speaks both.
+pub fn owner(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -87,5 +96,13 @@ mod tests {
         assert!(doors.enter(peer(3)).is_some());
         inside.clear();
         assert!(doors.taken().by_peer.is_empty() && doors.taken().all == 0);
+    }
+
+    #[test]
+    fn who_has_many_addresses_of_ipv6_is_one_peer() {
+        let doors = Doors::new(9, 1);
+        let taken = doors.enter("2001:db8:0:1::1".parse().unwrap());
+        assert!(taken.is_some() && doors.enter("2001:db8:0:1:ffff::2".parse().unwrap()).is_none());
+        assert!(doors.enter("2001:db8:0:2::1".parse().unwrap()).is_some());
     }
 }
