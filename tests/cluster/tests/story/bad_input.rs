@@ -260,3 +260,20 @@ fn a_filesystem_with_small_blocks_is_named_by_a_condition() {
     stage.run("app", &pod("app", "files", "sleep infinity"));
     stage.wait_condition("encryptedvolume", "files", "TornWritesPossible", "True");
 }
+
+#[test]
+fn a_pod_whose_identity_on_the_volume_cannot_be_known_is_refused() {
+    let stage = Stage::new("identity");
+    let key = RootKey::create();
+    protect(&stage, &key);
+    stage.claim("files", 48);
+    let app = pod("app", "files", "sleep infinity");
+    let mapped = app.replace("spec:\n", "spec:\n  hostUsers: false\n");
+    let refusal = soon("the claim is seen", || {
+        let refusal = stage.try_apply(&mapped).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        wait::expect(refusal.contains("hostUsers"), &refusal).map(|()| refusal)
+    });
+    assert!(refusal.contains("could not be known"), "{refusal}");
+    let refusal = stage.refusal(&app.replace(", fsGroup: 1000", ""));
+    assert!(refusal.contains("uid 65532") && refusal.contains("fsGroup"), "{refusal}");
+}
