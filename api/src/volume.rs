@@ -146,6 +146,13 @@ pub struct EncryptedVolumeStatus {
     pub integrity_errors: u64,
 }
 
+impl EncryptedVolumeStatus {
+    /// What a sweep or a look has counted says nothing any more.
+    pub fn forget_counts(&mut self) {
+        (self.last_sweep, self.files, self.not_counted) = (None, None, None);
+    }
+}
+
 /// What is fixed when a volume is created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -69,8 +69,8 @@ impl Allowance {
         }
     }
 
-    fn bucket_of(&mut self, network: IpAddr, now: i64) -> Option<IpAddr> {
-        if self.buckets.len() >= MOST && !self.buckets.contains_key(&Some(network)) {
+    fn bucket_of(&mut self, peer: IpAddr, now: i64) -> Option<IpAddr> {
+        if self.buckets.len() >= MOST && !self.buckets.contains_key(&Some(peer)) {
             self.buckets.retain(|_, bucket| {
                 bucket.flow(now);
                 bucket.left < FULL
@@ -79,7 +79,7 @@ impl Allowance {
                 return None;
             }
         }
-        Some(network)
+        Some(peer)
     }
 }
 

@@ -3,8 +3,6 @@
 //! Invariant: pure; a pod that only waits says nothing of a volume that another one serves; what a report does not know
 //! leaves what was known, except that a volume put back to an earlier state is known no more.
 
-use std::collections::BTreeMap;
-
 use api::condition::{reasons, types};
 use api::volume::{Marker, NotCounted, Sweep};
 use api::{EncryptedVolume, EncryptedVolumeStatus};
@@ -67,7 +65,7 @@ pub fn merge(
     let known = conditions::find(&before.conditions, types::REWRAPPED).map(|said| said.reason.clone());
     let news = restored.as_ref().is_some_and(|(reason, _)| known.as_deref() != Some(reason));
     if let Some((reason, note)) = &restored {
-        (next.last_sweep, next.files) = (None, None);
+        next.forget_counts();
         put(
             &mut next.conditions,
             types::REWRAPPED,
@@ -157,7 +155,7 @@ fn counted(
 ) {
     if before.marker.is_none() && next.marker.is_some() {
         // What was seen before it had a marker says nothing of what came with it.
-        (next.last_sweep, next.files, next.not_counted) = (None, None, None);
+        next.forget_counts();
     }
     if let Some(sweep) = report.sweep.as_ref().filter(|sweep| sweep.complete) {
         count(next, sweep, now);
@@ -191,25 +189,19 @@ fn looked(
         return None;
     }
     if look.empty {
-        let nothing = SweepReport {
-            target_version: look.target_version.clone(),
-            files_per_version: BTreeMap::new(),
-            unknown: 0,
-            rewrapped: 0,
-            complete: true,
-            completed_at: None,
-        };
+        let nothing = SweepReport { complete: true, ..SweepReport::begun(&look.target_version) };
         status.not_counted = None;
         count(status, &nothing, now);
         return None;
     }
-    let known = status.not_counted.replace(NotCounted {
+    let known = status.not_counted.take();
+    status.forget_counts();
+    status.not_counted = Some(NotCounted {
         target_version: look.target_version.clone(),
         reason: reason(report).to_owned(),
         message: report.message.clone(),
         at: Some(now.clone()),
     });
-    (status.last_sweep, status.files) = (None, None);
     let news = known.is_none_or(|known| known.reason != report.reason || known.message != report.message);
     let note = format!("a Job could not count its files: {}", report.message);
     news.then(|| Notice { warning: true, reason: reason(report).to_owned(), note })

@@ -321,6 +321,11 @@ async fn announce(
     }
 }
 
+/// A condition that is True.
+fn holds<'a>(status: &'a EncryptedVolumeStatus, type_: &str) -> Option<&'a Condition> {
+    conditions::find(&status.conditions, type_).filter(|condition| condition.status == "True")
+}
+
 /// That nothing rewraps the volume although it is behind, said once.
 async fn announce_wait(
     shared: &Shared,
@@ -328,11 +333,8 @@ async fn announce_wait(
     before: &EncryptedVolumeStatus,
     next: &EncryptedVolumeStatus,
 ) {
-    fn waits(status: &EncryptedVolumeStatus) -> Option<&Condition> {
-        conditions::find(&status.conditions, types::REWRAP_WAITS)
-            .filter(|condition| condition.status == "True")
-    }
-    if let Some(condition) = waits(next).filter(|_| waits(before).is_none()) {
+    let said = holds(before, types::REWRAP_WAITS).is_some();
+    if let Some(condition) = holds(next, types::REWRAP_WAITS).filter(|_| !said) {
         let about = volume.object_ref(&());
         shared.events.warning(&about, &condition.reason, &condition.message).await;
     }
@@ -346,12 +348,9 @@ async fn announce_failure(
     before: &EncryptedVolumeStatus,
     next: &EncryptedVolumeStatus,
 ) {
-    fn failed(status: &EncryptedVolumeStatus) -> Option<&Condition> {
-        conditions::find(&status.conditions, types::REWRAP_FAILED)
-            .filter(|condition| condition.status == "True")
-    }
-    let said = failed(before).map(|condition| &condition.message);
-    let Some(condition) = failed(next).filter(|condition| said != Some(&condition.message)) else { return };
+    let said = holds(before, types::REWRAP_FAILED).map(|condition| &condition.message);
+    let failed = holds(next, types::REWRAP_FAILED);
+    let Some(condition) = failed.filter(|condition| said != Some(&condition.message)) else { return };
     let note = format!("{}: {}", condition.reason, condition.message);
     let claim = around.claim.as_ref().map(|claim| claim.object_ref(&()));
     for about in [Some(volume.object_ref(&())), claim].into_iter().flatten() {

@@ -10,7 +10,7 @@ use api::{EncryptedVolume, KmsProfileStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::controllers::conditions::find;
+use crate::controllers::conditions::status as status_of;
 use crate::controllers::snapshots::{CLOCKS, NotKnown, Snapshot};
 
 /// Blockers that are listed: a status should stay small.
@@ -84,7 +84,7 @@ fn mounted_read_only(needing: &[&EncryptedVolume]) -> String {
     let waits = |volume: &&&EncryptedVolume| {
         let conditions =
             volume.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        find(conditions, types::REWRAP_WAITS).is_some_and(|said| said.status == "True")
+        status_of(conditions, types::REWRAP_WAITS) == Some("True")
     };
     match needing.iter().filter(waits).count() {
         0 => String::new(),

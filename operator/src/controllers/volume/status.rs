@@ -79,7 +79,7 @@ pub fn next(volume: &EncryptedVolume, around: &Around, plan: &Plan, now: &Time) 
 fn forget_what_was_seen(volume: &EncryptedVolume, around: &Around, next: &mut EncryptedVolumeStatus) {
     let writes = |pod: &Pod| !only_reads(pod, &volume.spec.claim_name);
     if next.marker.is_none() && around.pods.iter().any(writes) {
-        (next.last_sweep, next.files, next.not_counted) = (None, None, None);
+        next.forget_counts();
     }
 }
 
