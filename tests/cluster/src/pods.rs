@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::manifests::pod;
 use crate::namespace::Stage;
 use crate::wait::{expect, soon};
 
@@ -13,6 +14,12 @@ impl Stage {
     pub fn run(&self, name: &str, manifest: &str) {
         soon(&format!("admission of pod {name}"), || self.try_apply(manifest));
         self.ready(name);
+    }
+
+    /// Runs a pod `app` that writes a journal into the claim `files`, and waits until the first record is acknowledged.
+    pub fn run_journal(&self) {
+        self.run("app", &pod("app", "files", "exec workload journal /data/journal"));
+        soon("the journal runs", || self.last_event("app", "app", "ok"));
     }
 
     /// Waits until a pod is Ready.

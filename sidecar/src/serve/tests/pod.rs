@@ -520,13 +520,22 @@ fn hang_opens(path: &Path) -> OwnedFd {
     group
 }
 
+type Openers = Vec<std::thread::JoinHandle<io::Result<()>>>;
+
 /// More threads that open the file than there are to serve them.
-fn open_often(pod: &Pod) -> Vec<std::thread::JoinHandle<io::Result<()>>> {
+fn open_often(pod: &Pod) -> Openers {
     let open = |_| {
         let path = pod.path("plain/file");
         std::thread::spawn(move || std::fs::read(path).map(drop))
     };
     (0..40).map(open).collect()
+}
+
+/// Waits for them, however their opens ended.
+async fn ended(openers: Openers) {
+    for opener in openers {
+        let _ = tokio::task::spawn_blocking(move || opener.join().unwrap()).await.unwrap();
+    }
 }
 
 /// Beats within the next four seconds.
@@ -558,9 +567,7 @@ async fn beats_come_while_requests_are_answered_and_stop_while_every_thread_hang
     assert_eq!(beats_soon(&pod).await, 0, "every thread hangs in the storage");
 
     drop(storage);
-    for opener in openers {
-        let _ = tokio::task::spawn_blocking(move || opener.join().unwrap()).await.unwrap();
-    }
+    ended(openers).await;
     assert!(beats_soon(&pod).await > 0, "it goes on");
     pod.end().await;
 }
@@ -583,9 +590,7 @@ async fn a_connection_that_is_cut_while_every_thread_hangs_is_reported_as_lost()
     let lost = || status_file::read(&path).is_ok_and(|status| status.message.contains("SessionLost"));
     wait("the loss is reported", lost).await;
     drop(storage);
-    for opener in openers {
-        let _ = tokio::task::spawn_blocking(move || opener.join().unwrap()).await.unwrap();
-    }
+    ended(openers).await;
     pod.end().await;
 }
 

@@ -75,8 +75,7 @@ fn a_sidecar_held_down_ends_in_errors_within_the_drivers_deadline_and_other_pods
     protect(&stage, &key);
     stage.claim("files", 64);
     stage.claim("other", 64);
-    stage.run("app", &pod("app", "files", "exec workload journal /data/journal"));
-    soon("the journal runs", || stage.last_event("app", "app", "ok"));
+    stage.run_journal();
     kill_sidecar(&stage, "-STOP");
     stage.run("other", &pod("other", "other", "echo x > /data/x; sleep infinity"));
     node_is_ready(&stage);

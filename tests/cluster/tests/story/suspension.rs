@@ -58,8 +58,7 @@ fn an_outage_of_the_kms_is_not_a_suspension_and_a_job_waits_for_its_end() {
     protect(&stage, &key);
     stage.claim("files", 64);
     stage.claim("job", 64);
-    stage.run("app", &pod("app", "files", "exec workload journal /data/journal"));
-    soon("the journal runs", || stage.last_event("app", "app", "ok"));
+    stage.run_journal();
 
     key.kms.add_fault(Fault::new(&[], Kind::Status { status: 503, code: None, retry_after: None }));
     stage.apply(&job("job", "job", "echo done > /data/done"));

@@ -75,8 +75,7 @@ fn kubelet_and_the_node_driver_are_restarted_under_a_running_application() {
     protect(&stage, &key);
     stage.claim("files", 64);
     stage.claim("other", 64);
-    stage.run("app", &pod("app", "files", "exec workload journal /data/journal"));
-    soon("the journal runs", || stage.last_event("app", "app", "ok"));
+    stage.run_journal();
 
     stage.cluster.request("kubelet", Request::Restart).unwrap();
     restart_node_driver(&stage);
