@@ -48,7 +48,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let given = flags.iter().find_map(|flag| flag.strip_prefix("fd="));
     let served = match given {
-        Some(number) => Served::Given(Session::start(inherited(number)?, Arc::clone(&fs))?),
+        Some(number) => Served::Given(Session::start(inherited(number)?, Arc::clone(&fs) as _)?),
         None => Served::Mounted(sidecar::mount::mount(Arc::clone(&fs), Path::new(target))?),
     };
     say("ready");

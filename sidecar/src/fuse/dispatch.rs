@@ -17,9 +17,10 @@ use super::convert;
 use super::init::{Negotiated, negotiate};
 use super::listing::Listing;
 use super::request::{HEADER, Request};
+use super::served::Served;
 use super::session::Shared;
 use crate::fs::{
-    Buffer, Caller, EncryptedFs, FsError, MAX_IO, NewMode, OpenHow, RenameHow, Scratch, Seek, WriteHow,
+    Buffer, Caller, DirEntry, FsError, MAX_IO, NewMode, OpenHow, RenameHow, Scratch, Seek, WriteHow,
 };
 
 /// Keep the pages of earlier opens: nobody else changes the file. No flush at close: writes are not delayed.
@@ -130,8 +131,8 @@ impl Call<'_> {
             Opcode::Symlink => self.symlink(),
             Opcode::Mknod => self.mknod(),
             Opcode::Mkdir => self.mkdir(),
-            Opcode::Unlink => self.remove(EncryptedFs::unlink),
-            Opcode::Rmdir => self.remove(EncryptedFs::rmdir),
+            Opcode::Unlink => self.unlink(),
+            Opcode::Rmdir => self.rmdir(),
             Opcode::Rename => self.rename(),
             Opcode::Rename2 => self.rename2(),
             Opcode::Link => self.link(),
@@ -162,8 +163,8 @@ impl Call<'_> {
         }
     }
 
-    fn fs(&self) -> &EncryptedFs {
-        &self.shared.fs
+    fn fs(&self) -> &dyn Served {
+        &*self.shared.fs
     }
 
     /// Always `Ok`: a reply that cannot be sent is nobody's error.
@@ -180,7 +181,7 @@ impl Call<'_> {
     fn init(&mut self) -> Done {
         let offer: InitIn = self.request.take()?;
         let more: Option<InitIn2> = self.request.take_if_there();
-        let acl = self.fs().options().ownership == envelope::Ownership::Native;
+        let acl = self.fs().has_acl();
         let Some((out, agreed)) = negotiate(&offer, more.as_ref(), acl) else {
             tracing::error!(
                 major = offer.major,
@@ -257,9 +258,15 @@ impl Call<'_> {
         self.ok(&[convert::entry(&entry).as_slice()])
     }
 
-    fn remove(&mut self, remove: fn(&EncryptedFs, u64, &std::ffi::CStr) -> Done) -> Done {
+    fn unlink(&mut self) -> Done {
         let name = self.request.name()?;
-        remove(self.fs(), self.request.node(), name)?;
+        self.fs().unlink(self.request.node(), name)?;
+        self.ok(&[])
+    }
+
+    fn rmdir(&mut self) -> Done {
+        let name = self.request.name()?;
+        self.fs().rmdir(self.request.node(), name)?;
         self.ok(&[])
     }
 
@@ -388,7 +395,7 @@ impl Call<'_> {
         let room = out.len().clamp(2048, entries.len());
         let mut listing = Listing::new(out);
         let parent = self.request.node();
-        self.fs().readdir(fh, offset, &mut entries[..room], |entry| {
+        self.fs().readdir(fh, offset, &mut entries[..room], &mut |entry: &DirEntry<'_>| {
             if !listing.has_room(entry, plus) {
                 return false;
             }

@@ -13,9 +13,11 @@ mod listing;
 mod pool;
 mod pulse;
 mod request;
+mod served;
 mod session;
 
 pub use init::{Negotiated, negotiate};
 pub use pulse::{PATIENCE, Pulse, Sign};
 pub use request::{HEADER, Request};
+pub use served::Served;
 pub use session::{End, Session, Vitals};

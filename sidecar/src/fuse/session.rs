@@ -18,7 +18,8 @@ use super::dispatch::Worker;
 use super::init::Negotiated;
 use super::pool::Pool;
 use super::pulse::Sign;
-use crate::fs::{EncryptedFs, KernelCache, Waiting};
+use super::served::Served;
+use crate::fs::{KernelCache, Waiting};
 
 /// Stack of a serving thread: a few blocks of plaintext at most.
 const STACK: usize = 512 * 1024;
@@ -42,7 +43,7 @@ pub enum End {
 /// What all threads of a session share.
 pub struct Shared {
     device: Arc<OwnedFd>,
-    pub(super) fs: Arc<EncryptedFs>,
+    pub(super) fs: Arc<dyn Served>,
     pub(super) negotiated: OnceLock<Negotiated>,
     started: Condvar,
     pool: Pool,
@@ -74,16 +75,16 @@ impl Vitals {
 
 impl Session {
     /// Serves `fs` on the FUSE device `device`, which somebody mounted; INIT is answered if it is still to come.
-    pub fn start(device: OwnedFd, fs: Arc<EncryptedFs>) -> io::Result<Self> {
+    pub fn start(device: OwnedFd, fs: Arc<dyn Served>) -> io::Result<Self> {
         Self::begin(device, fs, None)
     }
 
     /// As [`Self::start`], on a device whose INIT somebody answered with `agreed`.
-    pub fn resume(device: OwnedFd, fs: Arc<EncryptedFs>, agreed: Negotiated) -> io::Result<Self> {
+    pub fn resume(device: OwnedFd, fs: Arc<dyn Served>, agreed: Negotiated) -> io::Result<Self> {
         Self::begin(device, fs, Some(agreed))
     }
 
-    fn begin(device: OwnedFd, fs: Arc<EncryptedFs>, agreed: Option<Negotiated>) -> io::Result<Self> {
+    fn begin(device: OwnedFd, fs: Arc<dyn Served>, agreed: Option<Negotiated>) -> io::Result<Self> {
         let device = Arc::new(device);
         let notifier = Notifier { device: Arc::downgrade(&device) };
         let shared = Arc::new(Shared {

@@ -176,7 +176,7 @@ fn serve_open(
     if !agreed.can_resend {
         door.row.warn(reasons::NO_TAKEOVER);
     }
-    let session = match Session::resume(device, Arc::clone(&served.fs), agreed) {
+    let session = match Session::resume(device, Arc::clone(&served.fs) as _, agreed) {
         Ok(session) => session,
         Err(error) => return Next::Lost(format!("cannot serve the connection: {error}")),
     };
