@@ -1,0 +1,166 @@
+//! Who is measured: the storage itself, the floor, gocryptfs, and Cofferdam.
+//!
+//! Invariant: each has a directory of its own on the same storage; a server ends, and its mount with it, when it is dropped.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::kms::Kms;
+
+/// A kind of filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Contender {
+    /// The backing filesystem.
+    Storage,
+    /// Our transport with no encryption.
+    Floor,
+    /// gocryptfs, as Debian packages it.
+    Gocryptfs,
+    /// This project.
+    Cofferdam,
+}
+
+impl Contender {
+    pub const ALL: [Self; 4] = [Self::Storage, Self::Floor, Self::Gocryptfs, Self::Cofferdam];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Floor => "floor",
+            Self::Gocryptfs => "gocryptfs",
+            Self::Cofferdam => "cofferdam",
+        }
+    }
+}
+
+/// A contender, ready to be worked on.
+pub struct Mounted {
+    pub contender: Contender,
+    /// Where files are read and written.
+    pub path: PathBuf,
+    /// What the storage holds of it.
+    pub raw: PathBuf,
+    server: Option<Child>,
+}
+
+/// What a mount needs besides its directories.
+pub struct Means<'a> {
+    pub kms: &'a Kms,
+    pub sidecar: &'a Path,
+    pub mount_arguments: &'a [String],
+}
+
+impl Mounted {
+    /// Mounts `contender` in `ground` (`raw` and `plain` below it are made).
+    pub fn start(contender: Contender, ground: &Path, means: &Means<'_>) -> Result<Self> {
+        let (raw, path) = (ground.join("raw"), ground.join("plain"));
+        fs::create_dir_all(&raw)?;
+        fs::create_dir_all(&path)?;
+        let server = match contender {
+            Contender::Storage => {
+                return Ok(Self { contender, path: raw.clone(), raw, server: None });
+            }
+            Contender::Floor => {
+                let mut server = Command::new(std::env::current_exe()?);
+                server.arg("floor").args([&raw, &path]);
+                served(server)?
+            }
+            Contender::Gocryptfs => gocryptfs(&raw, &path)?,
+            Contender::Cofferdam => {
+                let mut server = Command::new(means.sidecar);
+                server.arg("mount").args([&raw, &path]).args(means.mount_arguments);
+                server.arg("--allow-loopback-http").arg("--profile").arg(means.kms.profile());
+                served(server)?
+            }
+        };
+        Ok(Self { contender, path, raw, server: Some(server) })
+    }
+
+    /// Seconds that the server has computed so far.
+    pub fn server_cpu(&self) -> f64 {
+        self.server.as_ref().map_or(0.0, |server| cpu_of(server.id()))
+    }
+
+    /// Resident bytes of the server.
+    pub fn resident(&self) -> u64 {
+        let Some(server) = &self.server else { return 0 };
+        let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        let end = Instant::now() + Duration::from_secs(20);
+        while unmount(&self.path, UnmountFlags::empty()).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = unmount(&self.path, UnmountFlags::DETACH);
+        while matches!(server.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = server.kill();
+        let _ = server.wait();
+    }
+}
+
+/// A server of ours, once it says that it mounted.
+fn served(mut command: Command) -> Result<Child> {
+    let mut server = command.stderr(Stdio::piped()).spawn().with_context(|| format!("start {command:?}"))?;
+    let mut said = BufReader::new(server.stderr.take().context("its standard error")?).lines();
+    let mut before = Vec::new();
+    for line in said.by_ref() {
+        let line = line?;
+        if line.starts_with("mounted") {
+            // What it says later is shown; a server whose standard error nobody reads would stand still.
+            std::thread::spawn(move || said.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+            return Ok(server);
+        }
+        before.push(line);
+    }
+    let _ = server.wait();
+    bail!("{command:?} did not mount: {}", before.join("\n"))
+}
+
+/// gocryptfs in the foreground, with a password that is no secret.
+fn gocryptfs(raw: &Path, path: &Path) -> Result<Child> {
+    let password = raw.with_extension("password");
+    fs::File::create(&password)?.write_all(b"bench\n")?;
+    if !raw.join("gocryptfs.conf").exists() {
+        let mut init = Command::new("gocryptfs");
+        // The cost of deriving a key from a password is none of what is measured.
+        init.args(["-init", "-q", "-scryptn", "10", "-passfile"]).arg(&password).arg(raw);
+        ensure!(init.status().context("start gocryptfs")?.success(), "gocryptfs -init failed");
+    }
+    let mut server = Command::new("gocryptfs");
+    server.args(["-fg", "-q", "-allow_other", "-acl", "-passfile"]).arg(&password).args([raw, path]);
+    let child = server.stdout(Stdio::null()).spawn().context("start gocryptfs")?;
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_mounted(path) {
+        ensure!(Instant::now() < end, "gocryptfs did not mount");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(child)
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == path))
+}
+
+/// User and system time of a process, in seconds.
+fn cpu_of(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field may hold anything, so count from behind it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+}
