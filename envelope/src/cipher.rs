@@ -11,6 +11,7 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use thiserror::Error;
 
 use crate::block::{BLOCK_HEAD, BlockError, BlockHead, NONCE_LEN, TAG_AT, aad, peek_len};
+use crate::derive::{Derived, Extracted};
 use crate::frame::HeaderError;
 use crate::keys::{Dek, RandomError, RandomSource, fill_random};
 use crate::preamble::Preamble;
@@ -101,8 +102,17 @@ impl BlockCipher {
         random: RandomSource,
     ) -> Result<Self, HeaderError> {
         preamble.verify(dek)?;
-        let key = preamble.data_key(dek);
-        let xaes = Xaes::new(&key).map_err(|_| HeaderError::Engine)?;
+        let key = preamble.data_key(&Extracted::new(dek.expose(), &preamble.file_id().0));
+        Self::with_key(&key, random)
+    }
+
+    /// The cipher of a file by its data key, which only a [`crate::FileDek`] has.
+    pub(crate) fn with_data_key(key: &Derived) -> Result<Self, HeaderError> {
+        Self::with_key(key, fill_random)
+    }
+
+    fn with_key(key: &Derived, random: RandomSource) -> Result<Self, HeaderError> {
+        let xaes = Xaes::new(key).map_err(|_| HeaderError::Engine)?;
         Ok(Self { xaes, random, sealer: RwLock::new(None), openers: RwLock::new(Openers::default()) })
     }
 

@@ -38,9 +38,24 @@ impl Label {
 
 /// `HKDF-SHA-512(key, salt = id, info = label ‖ bound)`, 32 bytes.
 pub(crate) fn derive(key: &[u8; KEY_LEN], id: &[u8; 16], label: Label, bound: &[u8]) -> Derived {
-    let mut out = Zeroizing::new([0; KEY_LEN]);
-    Hkdf::<Sha512>::new(Some(id), key)
-        .expand_multi_info(&[label.text(), bound], &mut out[..])
-        .expect("32 bytes are within the limit of 255 hash outputs");
-    out
+    Extracted::new(key, id).derive(label, bound)
+}
+
+/// A key after HKDF's first step, which all values that are derived from it share. Wiped when it is dropped.
+pub(crate) struct Extracted(Hkdf<Sha512>);
+
+impl Extracted {
+    /// `HKDF-Extract(salt = id, key)`.
+    pub(crate) fn new(key: &[u8; KEY_LEN], id: &[u8; 16]) -> Self {
+        Self(Hkdf::new(Some(id), key))
+    }
+
+    /// `HKDF-Expand(info = label ‖ bound)`, 32 bytes.
+    pub(crate) fn derive(&self, label: Label, bound: &[u8]) -> Derived {
+        let mut out = Zeroizing::new([0; KEY_LEN]);
+        self.0
+            .expand_multi_info(&[label.text(), bound], &mut out[..])
+            .expect("32 bytes are within the limit of 255 hash outputs");
+        out
+    }
 }

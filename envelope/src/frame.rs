@@ -8,7 +8,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::derive::{Label, derive};
+use crate::derive::{Extracted, Label};
 use crate::geometry::Geometry;
 use crate::keys::Dek;
 use crate::slot::SlotError;
@@ -130,16 +130,16 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// A new frame, committed to `dek` and MACed under it.
+    /// A new frame, committed to the DEK behind `key` (extracted with the salt `id`) and MACed under it.
     pub(crate) fn create(
         kind: &Kind,
-        dek: &Dek,
+        key: &Extracted,
         geometry: Geometry,
         id: [u8; 16],
         kind_fields: [u8; 4],
         tail: [u8; 112],
     ) -> Self {
-        let commitment = derive(dek.expose(), &id, kind.commitment, &[]);
+        let commitment = key.derive(kind.commitment, &[]);
         let mut frame = Self {
             minor: FORMAT_MINOR,
             geometry,
@@ -152,7 +152,7 @@ impl Frame {
             tail,
             mac: [0; 32],
         };
-        frame.mac = frame.compute_mac(kind, dek).finalize().into_bytes().into();
+        frame.mac = frame.compute_mac(kind, key).finalize().into_bytes().into();
         frame
     }
 
@@ -236,12 +236,12 @@ impl Frame {
     }
 
     /// Commitment first, in constant time: with a wrong key nothing else is computed from it.
-    pub(crate) fn verify(&self, kind: &Kind, dek: &Dek) -> Result<(), HeaderError> {
-        let commitment = derive(dek.expose(), &self.id, kind.commitment, &[]);
+    pub(crate) fn verify(&self, kind: &Kind, key: &Extracted) -> Result<(), HeaderError> {
+        let commitment = key.derive(kind.commitment, &[]);
         if !bool::from(commitment.as_slice().ct_eq(&self.commitment)) {
             return Err(HeaderError::WrongKey);
         }
-        self.compute_mac(kind, dek).verify_slice(&self.mac).map_err(|_| HeaderError::Forged)
+        self.compute_mac(kind, key).verify_slice(&self.mac).map_err(|_| HeaderError::Forged)
     }
 
     /// Whether this program may write what the frame begins.
@@ -257,8 +257,13 @@ impl Frame {
         self.ro_compat != 0 || self.compat != 0
     }
 
-    fn compute_mac(&self, kind: &Kind, dek: &Dek) -> Hmac<Sha256> {
-        let key = derive(dek.expose(), &self.id, kind.header, &[]);
+    /// What is derived from a DEK for this object.
+    pub(crate) fn extracted(&self, dek: &Dek) -> Extracted {
+        Extracted::new(dek.expose(), &self.id)
+    }
+
+    fn compute_mac(&self, kind: &Kind, key: &Extracted) -> Hmac<Sha256> {
+        let key = key.derive(kind.header, &[]);
         let mut mac = Hmac::<Sha256>::new_from_slice(&key[..]).expect("HMAC takes a key of any length");
         mac.update(&self.encode(kind)[..MAC_AT]);
         mac

@@ -43,7 +43,7 @@ pub use ids::{FileId, GroupId, IdError, VolumeId};
 pub use keys::{Dek, GroupKey, KEY_LEN, RandomError};
 pub use local_wrap::{LOCAL_WRAP_LEN, LocalWrap, LocalWrapError, unwrap_dek, wrap_dek};
 pub use marker::{MarkerOptions, Ownership, VolumeMarker};
-pub use preamble::{PREAMBLE_LEN, Preamble};
+pub use preamble::{FileDek, PREAMBLE_LEN, Preamble};
 pub use region::{HeaderRegion, MarkerRegion, Record, Region, SlotState, SlotWrite};
 pub use slot::{KeySlot, MAX_KEYS, SlotError};
 pub use wrapped::{ContextScheme, Provider, WrappedKey, WrappedKeyError, Wrapping};

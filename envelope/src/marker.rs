@@ -3,7 +3,7 @@
 //! Invariant: written once when a volume is initialised and never changed. What does change (wrapped keys and the sweep
 //! epoch) stands in the key slots behind it, because a rewrap job must write it without holding the key.
 
-use crate::derive::Label;
+use crate::derive::{Extracted, Label};
 use crate::frame::{Feature, Frame, HeaderError, Kind};
 use crate::geometry::Geometry;
 use crate::ids::VolumeId;
@@ -56,7 +56,17 @@ impl VolumeMarker {
     pub fn create(dek: &Dek, volume: VolumeId, options: MarkerOptions) -> Self {
         let strict = if options.strict { STRICT } else { 0 };
         let fields = [options.ownership.code(), strict, 0, 0];
-        Self { frame: Frame::create(&KIND, dek, options.geometry, volume.0, fields, [0; 112]), options }
+        Self {
+            frame: Frame::create(
+                &KIND,
+                &Extracted::new(dek.expose(), &volume.0),
+                options.geometry,
+                volume.0,
+                fields,
+                [0; 112],
+            ),
+            options,
+        }
     }
 
     /// The 512 bytes at the marker's start.
@@ -92,7 +102,7 @@ impl VolumeMarker {
     /// # Errors
     /// [`HeaderError::WrongKey`] for another key, [`HeaderError::Forged`] if the key is right and a field is not.
     pub fn verify(&self, dek: &Dek) -> Result<(), HeaderError> {
-        self.frame.verify(&KIND, dek)
+        self.frame.verify(&KIND, &self.frame.extracted(dek))
     }
 
     /// The volume's identifier.

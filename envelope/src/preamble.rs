@@ -1,9 +1,11 @@
 //! The first 512 bytes of a protected file: who the file is, and a commitment to its DEK.
 //!
 //! Invariant: written once, when the file gets its first byte, and never changed; data is bound to it, never to the key
-//! slots behind it. A [`Preamble`] that [`Preamble::verify`] accepted was written by a holder of the DEK.
+//! slots behind it. A [`Preamble`] that [`Preamble::verify`] accepted was written by a holder of the DEK; a [`FileDek`]
+//! exists only for such a pair.
 
-use crate::derive::{Derived, Label, derive};
+use crate::cipher::BlockCipher;
+use crate::derive::{Derived, Extracted, Label};
 use crate::frame::{FRAME_LEN, Feature, Frame, HeaderError, Kind};
 use crate::geometry::Geometry;
 use crate::ids::{FileId, VolumeId};
@@ -27,9 +29,13 @@ pub struct Preamble {
 impl Preamble {
     /// The preamble of a new file. `origin` is the volume that the file is made in; it travels with the file.
     pub fn create(dek: &Dek, file: FileId, origin: VolumeId, geometry: Geometry) -> Self {
+        Self::create_extracted(&Extracted::new(dek.expose(), &file.0), file, origin, geometry)
+    }
+
+    fn create_extracted(key: &Extracted, file: FileId, origin: VolumeId, geometry: Geometry) -> Self {
         let mut tail = [0; 112];
         tail[..16].copy_from_slice(&origin.0);
-        Self { frame: Frame::create(&KIND, dek, geometry, file.0, LAYOUT, tail) }
+        Self { frame: Frame::create(&KIND, key, geometry, file.0, LAYOUT, tail) }
     }
 
     /// The 512 bytes at the file's start.
@@ -58,7 +64,7 @@ impl Preamble {
     /// # Errors
     /// [`HeaderError::WrongKey`] for another key, [`HeaderError::Forged`] if the key is right and a field is not.
     pub fn verify(&self, dek: &Dek) -> Result<(), HeaderError> {
-        self.frame.verify(&KIND, dek)
+        self.frame.verify(&KIND, &self.frame.extracted(dek))
     }
 
     /// The file's identifier.
@@ -106,7 +112,49 @@ impl Preamble {
     }
 
     /// The key of the file's data, bound to suite, geometry, flags and layout (bytes 8..32).
-    pub(crate) fn data_key(&self, dek: &Dek) -> Derived {
-        derive(dek.expose(), &self.frame.id, Label::FileData, &self.encode()[8..32])
+    pub(crate) fn data_key(&self, key: &Extracted) -> Derived {
+        key.derive(Label::FileData, &self.encode()[8..32])
+    }
+}
+
+/// The DEK of one file: the file's preamble accepted it, or was made with it.
+///
+/// What is derived from a DEK has its first step in common, so it is derived here at once.
+pub struct FileDek {
+    dek: Dek,
+    data: Derived,
+}
+
+impl FileDek {
+    /// `dek`, if it is the key behind `preamble`: see [`Preamble::verify`].
+    pub fn verify(dek: Dek, preamble: &Preamble) -> Result<Self, HeaderError> {
+        let key = preamble.frame.extracted(&dek);
+        preamble.frame.verify(&KIND, &key)?;
+        let data = preamble.data_key(&key);
+        Ok(Self { dek, data })
+    }
+
+    /// The preamble of a new file, as [`Preamble::create`], and its DEK.
+    pub fn create(dek: Dek, file: FileId, origin: VolumeId, geometry: Geometry) -> (Preamble, Self) {
+        let key = Extracted::new(dek.expose(), &file.0);
+        let preamble = Preamble::create_extracted(&key, file, origin, geometry);
+        let data = preamble.data_key(&key);
+        (preamble, Self { dek, data })
+    }
+
+    /// The DEK.
+    pub fn dek(&self) -> &Dek {
+        &self.dek
+    }
+
+    /// What seals and opens the file's blocks.
+    pub fn cipher(&self) -> Result<BlockCipher, HeaderError> {
+        BlockCipher::with_data_key(&self.data)
+    }
+}
+
+impl std::fmt::Debug for FileDek {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FileDek(..)")
     }
 }

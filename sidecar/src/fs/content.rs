@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use envelope::{BlockCipher, Dek, Geometry, HeaderRegion, KeySlot, Preamble};
+use envelope::{FileDek, Geometry, HeaderRegion, KeySlot, Preamble};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -79,9 +79,9 @@ impl EncryptedFs {
         Ok(Some(key))
     }
 
-    fn file_key(&self, dek: &Dek, preamble: &Preamble, since: Instant) -> Result<FileKey, FsError> {
+    fn file_key(&self, dek: &FileDek, preamble: &Preamble, since: Instant) -> Result<FileKey, FsError> {
         let geometry = self.check_geometry(preamble)?;
-        let cipher = BlockCipher::new(dek, preamble).map_err(FsError::Header)?;
+        let cipher = dek.cipher().map_err(FsError::Header)?;
         Ok(FileKey { cipher, geometry, since, may_write: preamble.check_writable().is_ok() })
     }
 
@@ -111,7 +111,7 @@ impl EncryptedFs {
         // From the choice of a key version until it can be read in the header.
         let _under_way = self.under_way.begin();
         let NewFile { file: id, dek, slot } = self.keys.create()?;
-        let preamble = Preamble::create(&dek, id, self.options.volume, self.options.geometry);
+        let (preamble, dek) = FileDek::create(dek, id, self.options.volume, self.options.geometry);
         let key = self.file_key(&dek, &preamble, since)?;
         let region = HeaderRegion::create(preamble, slot);
         let bytes = region.encode().map_err(|_| FsError::HeaderWrite)?;

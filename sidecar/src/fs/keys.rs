@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use envelope::{Dek, FileId, HeaderRegion, KeySlot};
+use envelope::{Dek, FileDek, FileId, HeaderRegion, KeySlot};
 use thiserror::Error;
 
 /// Why there is no key. Each kind reaches the application as another errno.
@@ -42,8 +42,8 @@ pub struct NewFile {
 /// What is behind a header.
 #[derive(Debug)]
 pub struct OpenedFile {
-    /// The DEK; `Preamble::verify` accepted it.
-    pub dek: Dek,
+    /// The DEK, which the header's preamble accepted.
+    pub dek: FileDek,
     /// The successor of the header's current slot, where a retired key version wrapped the DEK: the filesystem writes
     /// it into the inactive slot.
     pub upgrade: Option<KeySlot>,

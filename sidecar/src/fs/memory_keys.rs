@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use envelope::{
-    ContextScheme, Dek, FileId, GroupId, GroupKey, HeaderRegion, KeySlot, Provider, RandomError, VolumeId,
-    WrappedKey, Wrapping, unwrap_dek, wrap_dek,
+    ContextScheme, Dek, FileDek, FileId, GroupId, GroupKey, HeaderRegion, KeySlot, Provider, RandomError,
+    VolumeId, WrappedKey, Wrapping, unwrap_dek, wrap_dek,
 };
 
 use super::keys::{FileKeys, KeyFailure, NewFile, OpenedFile};
@@ -134,10 +134,10 @@ impl FileKeys for MemoryKeys {
         let preamble = header.preamble();
         let (origin, file) = (preamble.origin(), preamble.file_id());
         let dek = unwrap_dek(&self.key, origin, file, local).map_err(|_| KeyFailure::Rejected)?;
-        preamble.verify(&dek).map_err(|_| KeyFailure::Rejected)?;
+        let dek = FileDek::verify(dek, preamble).map_err(|_| KeyFailure::Rejected)?;
         let retired = wrapped.version != *lock(&self.version);
         let upgrade = if retired {
-            let fresh = self.wrapped(file, &dek)?;
+            let fresh = self.wrapped(file, dek.dek())?;
             Some(slot.successor(vec![fresh], true).map_err(|_| KeyFailure::Failed)?)
         } else {
             None

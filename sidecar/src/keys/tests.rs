@@ -27,13 +27,13 @@ async fn every_file_has_its_own_dek_and_its_header_alone_opens_it() {
         opened.write("two", b"same contents").await;
         let one = opened.keys.open(&opened.header("one")).await.unwrap();
         let two = opened.keys.open(&opened.header("two")).await.unwrap();
-        assert!(!one.dek.same_as(&two.dek));
+        assert!(!one.dek.dek().same_as(two.dek.dek()));
         assert!(one.upgrade.is_none() && two.upgrade.is_none());
         drop(opened);
         // A new process knows nothing but the volume and the KMS.
         std::fs::remove_dir_all(dir.path().join(names::DIR).join(names::GROUPS)).unwrap();
         let again = open(&kms, dir.path(), wrapping).await;
-        assert!(again.keys.open(&again.header("one")).await.unwrap().dek.same_as(&one.dek));
+        assert!(again.keys.open(&again.header("one")).await.unwrap().dek.dek().same_as(one.dek.dek()));
     }
 }
 
@@ -258,7 +258,7 @@ async fn a_bad_current_slot_falls_back_to_the_other_one_without_writing_over_it(
     opened.watch.look_once().await;
     let found = opened.keys.open(&region).await.unwrap();
     assert!(found.upgrade.is_none());
-    assert!(found.dek.same_as(&opened.keys.open(&one).await.unwrap().dek));
+    assert!(found.dek.dek().same_as(opened.keys.open(&one).await.unwrap().dek.dek()));
 }
 
 /// A watch of its own over an open volume, with calls as long as real ones.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use contract::config::Wrapping;
-use envelope::{Dek, FileId, HeaderRegion, KeySlot, KmsContext, VolumeId, WrappedKey, unwrap_dek};
+use envelope::{Dek, FileDek, FileId, HeaderRegion, KeySlot, KmsContext, VolumeId, WrappedKey, unwrap_dek};
 use kms::CallCtx;
 use tokio::sync::Notify;
 
@@ -35,8 +35,8 @@ enum Source {
 /// An opened header.
 #[derive(Debug)]
 pub struct OpenedKey {
-    /// The file's DEK, verified.
-    pub dek: Dek,
+    /// The file's DEK.
+    pub dek: FileDek,
     /// A slot that should replace the inactive one, because the current one names a retired version.
     pub upgrade: Option<KeySlot>,
 }
@@ -270,7 +270,11 @@ impl VolumeKeys {
     }
 
     /// The DEK by one wrapped key, and that key under the current version where it is retired.
-    async fn open_with(&self, region: &HeaderRegion, key: &WrappedKey) -> Result<Unwrapped, KeyError> {
+    async fn open_with(
+        &self,
+        region: &HeaderRegion,
+        key: &WrappedKey,
+    ) -> Result<(FileDek, Option<WrappedKey>), KeyError> {
         let preamble = region.preamble();
         let (origin, file) = (preamble.origin(), preamble.file_id());
         let context = key.file_context(origin, file);
@@ -282,7 +286,7 @@ impl VolumeKeys {
             Some(dek) => (dek, None),
             None => self.unwrap(key, &context, origin, file).await?,
         };
-        preamble.verify(&dek)?;
+        let dek = FileDek::verify(dek, preamble)?;
         self.watch.sample(key, context);
         if fresh.is_none() && is_retired(key, self.watch.current().as_deref()) {
             let call = CallCtx::within(LAZY_PATIENCE);

@@ -192,7 +192,7 @@ impl Walk {
             return Ok(());
         };
         let opened = self.handle.block_on(self.keys.open(&region)).map_err(Failure::Key)?;
-        let cipher = BlockCipher::new(&opened.dek, region.preamble()).map_err(|error| damaged(&error))?;
+        let cipher = opened.dek.cipher().map_err(|error| damaged(&error))?;
         if region.preamble().geometry().ragged_bytes(len) != 0 {
             self.findings.torn.push(self.below_root(path));
         }
