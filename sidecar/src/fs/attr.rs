@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Stat, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTI
 
 use super::error::FsError;
 use super::inode::{Identity, Inode};
+use super::measure::measure;
 use super::types::{Attr, SetAttr, SetTime, Time};
 use super::{EncryptedFs, OpenHow};
 
@@ -68,8 +69,7 @@ impl EncryptedFs {
 
     /// The attributes that belong to the stat of an inode.
     pub(super) fn attr_of(&self, inode: &Arc<Inode>, stat: &Stat) -> Result<Attr, FsError> {
-        let fd = self.fd(inode)?;
-        let owner = self.owner(inode, &fd, stat)?;
+        let owner = self.owner(inode, stat)?;
         let size = match inode.kind {
             rustix::fs::FileType::RegularFile => self.size_of(inode, stat)?,
             _ => stat.st_size as u64,
@@ -98,7 +98,12 @@ impl EncryptedFs {
         if stat.st_size as u64 <= self.options.geometry.header_len() {
             return Ok(inode.learn_size(0));
         }
-        self.known_size(inode, &self.open_unnoticed(inode)?)
+        let anchor = self.fd(inode)?;
+        let measured = match anchor.look() {
+            Some(file) => measure(file, self.options.geometry, stat.st_size as u64)?,
+            None => measure(&self.open_unnoticed(inode)?, self.options.geometry, stat.st_size as u64)?,
+        };
+        Ok(inode.learn_size(measured.size))
     }
 }
 

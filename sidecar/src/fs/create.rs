@@ -5,15 +5,16 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
+use super::anchor::Anchor;
 use super::error::FsError;
-use super::inode::{Inode, open_path};
+use super::inode::Inode;
 use super::open::open_made;
 use super::owner::GivenMode;
 use super::types::{Caller, Entry, OpenHow, ROOT};
@@ -58,22 +59,17 @@ impl EncryptedFs {
             };
         }
         let file = made?;
-        let opened = self.open_new(&parent, &dir, name, file);
+        let opened = self.open_new(&parent, name, file);
         undo_on_error(opened, || unlinkat(&dir, name, AtFlags::empty()))
     }
 
     /// The entry of a file that was just made, open.
-    fn open_new(
-        &self,
-        parent: &Arc<Inode>,
-        dir: &OwnedFd,
-        name: &CStr,
-        file: File,
-    ) -> Result<Entry, FsError> {
-        let entry = self.known(parent, name, open_path(dir, name)?)?;
+    fn open_new(&self, parent: &Arc<Inode>, name: &CStr, file: File) -> Result<Entry, FsError> {
+        let stat = rustix::fs::fstat(&file)?;
+        let entry = self.known(parent, name, (Anchor::made(file), stat))?;
         let inode = self.inode(entry.id)?;
         inode.learn_size(0);
-        open_made(&inode, file).inspect_err(|_| self.forget(entry.id, 1))?;
+        open_made(&inode).inspect_err(|_| self.forget(entry.id, 1))?;
         Ok(entry)
     }
 
@@ -84,9 +80,10 @@ impl EncryptedFs {
         let mode = self.applied(&dir, mode)?;
         mkdirat(&dir, name, self.backing_mode(mode.bits(), 0o700))?;
         let made = (|| {
-            let fd = open_path(&dir, name)?;
+            let (fd, _) = Anchor::find(&dir, name)?;
             self.give(&parent, &fd, true, caller, mode)?;
-            self.known(&parent, name, fd)
+            let stat = rustix::fs::fstat(&fd)?;
+            self.known(&parent, name, (fd, stat))
         })();
         undo_on_error(made, || unlinkat(&dir, name, AtFlags::REMOVEDIR))
     }
@@ -137,7 +134,7 @@ impl EncryptedFs {
         let (old, flags) = (proc_path(&fd), AtFlags::SYMLINK_FOLLOW);
         // The older name may go: to a walk that has not met it yet, that is a move.
         self.moving(|| rustix::fs::linkat(rustix::fs::CWD, old, &dir, name, flags))?;
-        let entry = self.known(&parent, name, open_path(&dir, name)?)?;
+        let entry = self.known(&parent, name, Anchor::find(&dir, name)?)?;
         // The older name may go, and then this is the one by which the kernel can give the inode back.
         inode.moved_to(&parent, name);
         Ok(entry)
@@ -163,7 +160,7 @@ impl EncryptedFs {
     fn make_file(
         &self,
         parent: &Arc<Inode>,
-        dir: &OwnedFd,
+        dir: &Anchor,
         name: &CStr,
         mode: NewMode,
         caller: Caller,
@@ -176,7 +173,7 @@ impl EncryptedFs {
     }
 
     /// The mode with the umask applied, unless the directory's default ACL takes its place.
-    fn applied(&self, dir: &OwnedFd, mode: NewMode) -> Result<GivenMode, FsError> {
+    fn applied(&self, dir: &Anchor, mode: NewMode) -> Result<GivenMode, FsError> {
         let asked = mode.mode & 0o7777;
         if self.native() && has_default_acl(dir)? {
             return Ok(GivenMode::Inherited(asked));
@@ -193,19 +190,20 @@ impl EncryptedFs {
     fn own_special(
         &self,
         parent: &Arc<Inode>,
-        dir: &OwnedFd,
+        dir: &Anchor,
         name: &CStr,
         caller: Caller,
         mode: Option<GivenMode>,
     ) -> Result<Entry, FsError> {
         let made = (|| {
-            let fd = open_path(dir, name)?;
+            let (fd, _) = Anchor::find(dir, name)?;
             match mode {
                 _ if !self.native() => {}
                 Some(mode) => self.give(parent, &fd, false, caller, mode)?,
                 None => self.give_link(parent, &fd, caller)?,
             }
-            self.known(parent, name, fd)
+            let stat = rustix::fs::fstat(&fd)?;
+            self.known(parent, name, (fd, stat))
         })();
         undo_on_error(made, || unlinkat(dir, name, AtFlags::empty()))
     }

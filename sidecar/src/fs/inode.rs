@@ -3,15 +3,15 @@
 //! Invariant: an inode is the object (dev, ino) that it was made for, whatever happens to names: a descriptor that is opened
 //! anew is compared with it. An inode that is open, or has lost its last known name, keeps its descriptor.
 
-use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use super::anchor::{Anchor, Anchors};
 use super::error::FsError;
 use super::open_file::OpenFile;
 use super::types::ROOT;
@@ -59,7 +59,7 @@ pub struct Inode {
 struct Place {
     /// A directory that holds it under this name; `None` for the root, and where no name is known any more.
     name: Option<(Arc<Inode>, CString)>,
-    fd: Option<Arc<OwnedFd>>,
+    fd: Option<Anchor>,
     /// In `.cofferdam/orphans`: its last name was removed while it was open.
     orphan: Option<CString>,
     /// The descriptor must stay.
@@ -72,7 +72,7 @@ impl Inode {
         id: u64,
         identity: Identity,
         kind: FileType,
-        fd: Option<Arc<OwnedFd>>,
+        fd: Option<Anchor>,
         name: Option<(Arc<Inode>, CString)>,
     ) -> Self {
         let pinned = name.is_none();
@@ -118,25 +118,20 @@ impl Inode {
     }
 
     /// The descriptor, opened anew through the parents if it was given up.
-    pub fn fd(self: &Arc<Self>, anchors: &Anchors) -> Result<Arc<OwnedFd>, FsError> {
+    pub fn fd(self: &Arc<Self>, anchors: &Anchors) -> Result<Anchor, FsError> {
         for _ in 0..TRIES {
             let (parent, name) = {
                 let place = self.place();
                 if let Some(fd) = &place.fd {
                     self.used.store(true, Ordering::Relaxed);
-                    return Ok(Arc::clone(fd));
+                    return Ok(fd.clone());
                 }
                 place.name.clone().ok_or(FsError::Refused(Errno::STALE))?
             };
             let dir = parent.fd(anchors)?;
-            let found = open_path(&dir, &name).and_then(|fd| {
-                let stat = rustix::fs::fstat(&fd)?;
-                Ok((fd, Identity::of(&stat)))
-            });
-            match found {
-                Ok((fd, identity)) if identity == self.identity => {
-                    let fd = Arc::new(fd);
-                    self.place().fd = Some(Arc::clone(&fd));
+            match Anchor::find_as(&dir, &name, self.kind) {
+                Ok((fd, stat)) if Identity::of(&stat) == self.identity => {
+                    self.place().fd = Some(fd.clone());
                     anchors.added(self);
                     return Ok(fd);
                 }
@@ -148,14 +143,19 @@ impl Inode {
     }
 
     /// Gives the inode a descriptor if it has none.
-    pub fn offer_fd(self: &Arc<Self>, fd: OwnedFd, anchors: &Anchors) {
+    pub fn offer_fd(self: &Arc<Self>, fd: Anchor, anchors: &Anchors) {
         let mut place = self.place();
         self.used.store(true, Ordering::Relaxed);
         if place.fd.is_none() {
-            place.fd = Some(Arc::new(fd));
+            place.fd = Some(fd);
             drop(place);
             anchors.added(self);
         }
+    }
+
+    /// The file for reading, or for writing too, if the descriptor that stands for it is good for that.
+    pub fn file(&self, write: bool) -> Option<Arc<File>> {
+        self.place().fd.as_mut()?.file(write)
     }
 
     /// It is `name` in `parent` now.
@@ -241,6 +241,14 @@ impl Inode {
         self.opens().clone()
     }
 
+    /// Runs `work` if this file is open once, while nobody else opens it, cuts it or gives it back.
+    pub fn alone(&self, work: impl FnOnce()) {
+        let _open = self.opens();
+        if self.handles.load(Ordering::Relaxed) == 1 {
+            work();
+        }
+    }
+
     /// Runs `work` while nobody writes this file or opens it.
     pub fn undisturbed(&self, work: impl FnOnce()) {
         let open = self.opens();
@@ -274,7 +282,7 @@ impl Inode {
     }
 
     /// Gives the descriptor up unless it was used or must stay; whether it is gone.
-    fn give_up_fd(&self) -> bool {
+    pub fn give_up_fd(&self) -> bool {
         if self.used.swap(false, Ordering::Relaxed) || self.handles.load(Ordering::Relaxed) > 0 {
             return false;
         }
@@ -284,44 +292,6 @@ impl Inode {
         }
         place.fd = None;
         true
-    }
-}
-
-/// Opens a name as a mere reference, following nothing and leaving neither the directory nor the filesystem.
-pub fn open_path(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    openat2(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// The inodes that hold a descriptor: at most so many, and the ones used least recently give theirs up (second chance).
-pub struct Anchors {
-    limit: usize,
-    queue: Mutex<VecDeque<Weak<Inode>>>,
-}
-
-impl Anchors {
-    /// At most `limit` descriptors, pinned ones aside.
-    pub fn new(limit: usize) -> Self {
-        Self { limit, queue: Mutex::default() }
-    }
-
-    fn added(&self, inode: &Arc<Inode>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arc::downgrade(inode));
-        // Two rounds at most: the first takes the marks of use away.
-        let mut tries = 2 * queue.len();
-        while queue.len() > self.limit && tries > 0 {
-            tries -= 1;
-            let Some(oldest) = queue.pop_front() else { break };
-            if let Some(inode) = oldest.upgrade()
-                && !inode.give_up_fd()
-            {
-                queue.push_back(oldest);
-            }
-        }
     }
 }
 

@@ -3,16 +3,16 @@
 //! Invariant: a lookup that succeeds counts exactly one lookup, which the kernel gives back by `forget`.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
+use super::anchor::Anchor;
 use super::error::FsError;
-use super::inode::{Identity, Inode, open_path};
-use super::types::{Entry, ROOT};
+use super::inode::{Identity, Inode};
+use super::types::{DirEntry, Entry, ROOT};
 
 impl EncryptedFs {
     /// The object `name` in the directory `parent`.
@@ -20,6 +20,14 @@ impl EncryptedFs {
         let parent = self.inode(parent)?;
         self.hidden.check_old(name, parent.id == ROOT)?;
         self.lookup_in(&parent, name)
+    }
+
+    /// The object that `entry` of the directory `parent` names.
+    pub fn lookup_listed(&self, parent: u64, entry: &DirEntry<'_>) -> Result<Entry, FsError> {
+        let parent = self.inode(parent)?;
+        self.hidden.check_old(entry.name, parent.id == ROOT)?;
+        let found = Anchor::find_as(&self.fd(&parent)?, entry.name, entry.kind)?;
+        self.known(&parent, entry.name, found)
     }
 
     /// The kernel gives `count` lookups of an inode back.
@@ -43,15 +51,18 @@ impl EncryptedFs {
 
     pub(super) fn lookup_in(&self, parent: &Arc<Inode>, name: &CStr) -> Result<Entry, FsError> {
         let dir = self.fd(parent)?;
-        let fd = open_path(&dir, name)?;
-        self.known(parent, name, fd)
+        self.known(parent, name, Anchor::find(&dir, name)?)
     }
 
     /// The entry of an object that was just opened or made as `name` in `parent`.
-    pub(super) fn known(&self, parent: &Arc<Inode>, name: &CStr, fd: OwnedFd) -> Result<Entry, FsError> {
-        let stat = rustix::fs::fstat(&fd)?;
+    pub(super) fn known(
+        &self,
+        parent: &Arc<Inode>,
+        name: &CStr,
+        (fd, stat): (Anchor, Stat),
+    ) -> Result<Entry, FsError> {
         let identity = Identity::of(&stat);
-        if identity.dev != self.table.get(ROOT)?.identity.dev {
+        if identity.dev != self.device {
             // Another filesystem, and none of the volume's.
             return Err(FsError::Refused(Errno::XDEV));
         }

@@ -3,12 +3,13 @@
 //! Invariant: with virtual ownership the backing file stays readable and writable for this process whatever mode the
 //! application gives it; the application sees its own mode and owner.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::anchor::Anchor;
 use super::error::FsError;
 use super::inode::Inode;
 use super::types::Caller;
@@ -80,27 +81,26 @@ fn read(fd: impl AsFd) -> Result<Option<Owner>, FsError> {
 
 impl EncryptedFs {
     /// Owner and mode as the application sees them.
-    pub(super) fn owner(&self, inode: &Inode, fd: impl AsFd, stat: &Stat) -> Result<Owner, FsError> {
+    pub(super) fn owner(&self, inode: &Arc<Inode>, stat: &Stat) -> Result<Owner, FsError> {
         let backing = Owner::of(stat);
         if self.native() {
             return Ok(backing);
         }
         if inode.is_file() || inode.is_dir() {
-            return Ok(read(fd)?.unwrap_or(backing));
+            return Ok(read(self.fd(inode)?)?.unwrap_or(backing));
         }
         // Nothing else can carry the attribute: what lies in a directory belongs to its owner.
         let Some(parent) = inode.parent() else { return Ok(backing) };
-        let fd = self.fd(&parent)?;
-        let stat = rustix::fs::fstat(&fd)?;
-        let parent = self.owner(&parent, &fd, &stat)?;
+        let stat = rustix::fs::fstat(self.fd(&parent)?)?;
+        let parent = self.owner(&parent, &stat)?;
         Ok(Owner { uid: parent.uid, gid: parent.gid, ..backing })
     }
 
     /// Changes owner and mode.
     pub(super) fn set_owner(
         &self,
-        inode: &Inode,
-        fd: &Arc<OwnedFd>,
+        inode: &Arc<Inode>,
+        fd: &Anchor,
         uid: Option<u32>,
         gid: Option<u32>,
         mode: Option<u32>,
@@ -110,7 +110,7 @@ impl EncryptedFs {
             return set_native(inode, fd, uid, gid, mode);
         }
         let stat = rustix::fs::fstat(fd)?;
-        let old = self.owner(inode, fd, &stat)?;
+        let old = self.owner(inode, &stat)?;
         let mut new = Owner { uid: uid.unwrap_or(old.uid), gid: gid.unwrap_or(old.gid), ..old };
         if (uid.is_some() || gid.is_some()) && !inode.is_dir() {
             new = new.without_privileges();
@@ -139,7 +139,7 @@ impl EncryptedFs {
     ) -> Result<(), FsError> {
         let parent_fd = self.fd(parent)?;
         let stat = rustix::fs::fstat(&parent_fd)?;
-        let parent = self.owner(parent, &parent_fd, &stat)?;
+        let parent = self.owner(parent, &stat)?;
         let inherits = parent.mode & SET_GID != 0;
         if self.native() {
             let made = rustix::fs::fstat(&inode_fd)?;
@@ -168,7 +168,7 @@ impl EncryptedFs {
     pub(super) fn clear_privileges(&self, inode: &Arc<Inode>) -> Result<(), FsError> {
         let fd = self.fd(inode)?;
         let stat = rustix::fs::fstat(&fd)?;
-        let old = self.owner(inode, &fd, &stat)?;
+        let old = self.owner(inode, &stat)?;
         let new = old.without_privileges();
         if new != old {
             self.set_owner(inode, &fd, None, None, Some(new.mode))?;

@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Stat, linkat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
+use super::anchor::Anchor;
 use super::error::FsError;
 use super::inode::Inode;
 use super::types::ROOT;
@@ -63,7 +64,7 @@ impl EncryptedFs {
     }
 
     /// Moves an open file to the orphans; `false` if it is not open, an orphan already, or keeps another name.
-    fn orphan(&self, inode: &Arc<Inode>, stat: &Stat, dir: &OwnedFd, name: &CStr) -> Result<bool, FsError> {
+    fn orphan(&self, inode: &Arc<Inode>, stat: &Stat, dir: &Anchor, name: &CStr) -> Result<bool, FsError> {
         let Some((orphans, orphan)) = self.orphan_name(inode, stat) else { return Ok(false) };
         // Its number is random, so that there is nothing to replace; and not all storage can be asked not to.
         self.moving(|| renameat(dir, name, orphans, &*orphan))?;
@@ -76,7 +77,7 @@ impl EncryptedFs {
         &self,
         inode: &Inode,
         stat: &Stat,
-        dir: &OwnedFd,
+        dir: &Anchor,
         name: &CStr,
     ) -> Result<Option<CString>, FsError> {
         let Some((orphans, orphan)) = self.orphan_name(inode, stat) else { return Ok(None) };

@@ -3,13 +3,13 @@
 //! Invariant: what the kernel knows follows the names; a file that is replaced while it is open becomes an orphan.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{RenameFlags, Stat, renameat_with};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
+use super::anchor::Anchor;
 use super::error::FsError;
 use super::inode::{Identity, Inode};
 
@@ -28,7 +28,7 @@ pub enum RenameHow {
 /// A name in a directory.
 struct Side<'a> {
     parent: Arc<Inode>,
-    dir: Arc<OwnedFd>,
+    dir: Anchor,
     name: &'a CStr,
 }
 

@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use super::anchor::{Anchor, Anchors};
 use super::error::FsError;
-use super::inode::{Anchors, Identity, Inode};
+use super::inode::{Identity, Inode};
 use super::types::ROOT;
 
 struct Known {
@@ -37,8 +37,8 @@ pub struct Table {
 
 impl Table {
     /// A table with the root, which is never forgotten, and at most `descriptors` descriptors.
-    pub fn new(root: OwnedFd, identity: Identity, descriptors: usize) -> Self {
-        let root = Inode::new(ROOT, identity, FileType::Directory, Some(Arc::new(root)), None);
+    pub fn new(root: Anchor, identity: Identity, descriptors: usize) -> Self {
+        let root = Inode::new(ROOT, identity, FileType::Directory, Some(root), None);
         let mut maps = Maps { next: ROOT + 1, ..Maps::default() };
         maps.by_object.insert(identity, ROOT);
         maps.by_id.insert(ROOT, Known { inode: Arc::new(root), lookups: 1 });
@@ -68,7 +68,7 @@ impl Table {
         &self,
         identity: Identity,
         kind: FileType,
-        fd: OwnedFd,
+        fd: Anchor,
         parent: &Arc<Inode>,
         name: &CStr,
     ) -> Arc<Inode> {

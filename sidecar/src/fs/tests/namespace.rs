@@ -210,7 +210,7 @@ fn more_inodes_than_descriptors_are_all_reachable() {
         let mut fs =
             EncryptedFs::new(root.as_fd(), volume.options.clone(), Arc::clone(&volume.keys) as _).unwrap();
         fs.table = Table::new(
-            openat(&root, ".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap(),
+            Anchor::reference(openat(&root, ".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()),
             Identity::of(&rustix::fs::fstat(&root).unwrap()),
             20,
         );
@@ -292,9 +292,7 @@ fn what_was_made_and_cannot_be_served_is_removed_again() {
     let mut fs =
         EncryptedFs::new(root.as_fd(), volume.options.clone(), Arc::clone(&volume.keys) as _).unwrap();
     // As if the directory were of another filesystem: what is made in it is none of the volume's.
-    let elsewhere = Identity { dev: u64::MAX, ino: 1 };
-    let anchor = openat(&root, ".", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
-    fs.table = Table::new(anchor, elsewhere, 20);
+    fs.device = u64::MAX;
     volume.fs = Arc::new(fs);
     let how = OpenHow { write: true, ..OpenHow::default() };
     assert_eq!(errno(volume.fs.create(ROOT, c"f", mode(), me(), true, how)), libc::EXDEV);

@@ -502,33 +502,45 @@ async fn a_restart_of_the_node_driver_does_not_end_the_session() {
     pod.end().await;
 }
 
-/// Storage on which every open of `path` hangs, for as long as the descriptor is kept.
-fn hang_opens(path: &Path) -> OwnedFd {
-    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+/// Files that no thread has met yet, more than there are threads to serve them.
+fn strangers(pod: &Pod) -> Vec<String> {
+    let names: Vec<String> = (0..40).map(|number| format!("file-{number}")).collect();
+    for name in &names {
+        std::fs::copy(pod.path("raw/data/file"), pod.path("raw/data").join(name)).unwrap();
+    }
+    names
+}
+
+/// Storage on which every open of these files hangs, for as long as the descriptor is kept.
+fn hang_opens(pod: &Pod, names: &[String]) -> OwnedFd {
     // SAFETY: plain numbers in; the descriptor is new and nobody else's.
     let group = unsafe {
         let fd = libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0);
         assert!(fd >= 0, "{}", io::Error::last_os_error());
         OwnedFd::from_raw_fd(fd)
     };
-    // SAFETY: the path is a C string that outlives the call.
-    let marked = unsafe {
-        let (add, opens) = (libc::FAN_MARK_ADD, libc::FAN_OPEN_PERM);
-        libc::fanotify_mark(group.as_raw_fd(), add, opens, libc::AT_FDCWD, path.as_ptr())
-    };
-    assert_eq!(marked, 0, "{}", io::Error::last_os_error());
+    for name in names {
+        let path = pod.path("raw/data").join(name);
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the path is a C string that outlives the call.
+        let marked = unsafe {
+            let (add, opens) = (libc::FAN_MARK_ADD, libc::FAN_OPEN_PERM);
+            libc::fanotify_mark(group.as_raw_fd(), add, opens, libc::AT_FDCWD, path.as_ptr())
+        };
+        assert_eq!(marked, 0, "{}", io::Error::last_os_error());
+    }
     group
 }
 
 type Openers = Vec<std::thread::JoinHandle<io::Result<()>>>;
 
-/// More threads that open the file than there are to serve them.
-fn open_often(pod: &Pod) -> Openers {
-    let open = |_| {
-        let path = pod.path("plain/file");
+/// A thread for each of the files, that opens it.
+fn open_all(pod: &Pod, names: &[String]) -> Openers {
+    let open = |name: &String| {
+        let path = pod.path("plain").join(name);
         std::thread::spawn(move || std::fs::read(path).map(drop))
     };
-    (0..40).map(open).collect()
+    names.iter().map(open).collect()
 }
 
 /// Waits for them, however their opens ended.
@@ -561,8 +573,9 @@ async fn beats_come_while_requests_are_answered_and_stop_while_every_thread_hang
     pod.blocking(|plain| std::fs::write(plain.join("file"), b"contents").unwrap()).await;
     assert!(beats_soon(&pod).await > 0, "idle threads serve");
 
-    let storage = hang_opens(&pod.path("raw/data/file"));
-    let openers = open_often(&pod);
+    let names = strangers(&pod);
+    let storage = hang_opens(&pod, &names);
+    let openers = open_all(&pod, &names);
     tokio::time::sleep(crate::fuse::PATIENCE + Duration::from_secs(2)).await;
     assert_eq!(beats_soon(&pod).await, 0, "every thread hangs in the storage");
 
@@ -581,8 +594,9 @@ async fn a_connection_that_is_cut_while_every_thread_hangs_is_reported_as_lost()
     pod.start();
     pod.passes().await;
     pod.blocking(|plain| std::fs::write(plain.join("file"), b"contents").unwrap()).await;
-    let storage = hang_opens(&pod.path("raw/data/file"));
-    let openers = open_often(&pod);
+    let names = strangers(&pod);
+    let storage = hang_opens(&pod, &names);
+    let openers = open_all(&pod, &names);
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Aborts the connection; the mount itself may stay while the openers are in it.
     let _ = rustix::mount::unmount(pod.path("plain"), rustix::mount::UnmountFlags::FORCE);
