@@ -10,6 +10,9 @@ pub const MAX_IO: usize = 1 << 20;
 /// Blocks that the largest read or write can touch.
 pub const MAX_BLOCKS: usize = MAX_IO.div_ceil(PAYLOAD) + 1;
 
+/// Blocks that are sealed or opened at a time: so few that they are still in the processor's cache when they go on.
+pub const PIECE: usize = 32;
+
 /// Bytes that start at a page.
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -31,7 +34,7 @@ impl Buffer {
     }
 }
 
-/// What one read or write works in: ciphertext pages and plaintext.
+/// What one read or write works in: the ciphertext pages of a piece, and plaintext.
 pub struct Scratch {
     pub(super) pages: Buffer,
     pub(super) plain: Buffer,
@@ -40,7 +43,7 @@ pub struct Scratch {
 impl Scratch {
     /// Room for [`MAX_IO`] bytes at any offset.
     pub fn new() -> Self {
-        Self { pages: Buffer::new(MAX_BLOCKS * PAGE), plain: Buffer::new(MAX_BLOCKS * PAYLOAD) }
+        Self { pages: Buffer::new(PIECE * PAGE), plain: Buffer::new(MAX_BLOCKS * PAYLOAD) }
     }
 
     /// Up to `len` bytes for a reply that is no file's data.

@@ -7,7 +7,7 @@ use std::fs::File;
 
 use envelope::{BlockRange, CipherError, Opened, PAGE, PAYLOAD};
 
-use super::buffer::{MAX_IO, Scratch};
+use super::buffer::{MAX_IO, PIECE, Scratch};
 use super::error::FsError;
 use super::key_cell::FileKey;
 use super::measure::read_up_to;
@@ -63,14 +63,22 @@ impl EncryptedFs {
         scratch: &mut Scratch,
     ) -> Result<usize, FsError> {
         let count = range.count() as usize;
-        let pages = &mut scratch.pages.bytes()[..count * PAGE];
-        let read = read_up_to(file, pages, key.geometry.block_offset(range.first()))?;
-        let pages = pages[..read].as_chunks::<PAGE>().0;
         let plain = scratch.plain.bytes()[..count * PAYLOAD].as_chunks_mut::<PAYLOAD>().0;
-        for ((index, page), out) in (range.first()..).zip(pages).zip(plain) {
-            self.open_page(key, index, page, size, out)?;
+        let mut done = 0;
+        for plain in plain.chunks_mut(PIECE) {
+            let first = range.first() + done as u64;
+            let pages = &mut scratch.pages.bytes()[..plain.len() * PAGE];
+            let read = read_up_to(file, pages, key.geometry.block_offset(first))?;
+            let pages = pages[..read].as_chunks::<PAGE>().0;
+            done += pages.len();
+            for ((index, page), out) in (first..).zip(pages).zip(&mut *plain) {
+                self.open_page(key, index, page, size, out)?;
+            }
+            if pages.len() < plain.len() {
+                break;
+            }
         }
-        Ok(pages.len())
+        Ok(done)
     }
 
     /// Opens one block of a file of `size` bytes.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use envelope::{BlockRange, BlockSpan, PAGE, PAYLOAD};
 use rustix::io::Errno;
 
-use super::buffer::{MAX_IO, Scratch};
+use super::buffer::{MAX_IO, PIECE, Scratch};
 use super::content::writable;
 use super::error::FsError;
 use super::inode::Inode;
@@ -26,6 +26,7 @@ use super::{Counters, EncryptedFs};
 const PAYLOAD_U64: u64 = PAYLOAD as u64;
 
 /// A file that is being written by this thread, which holds the range.
+#[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub file: &'a File,
     pub key: &'a FileKey,
@@ -145,7 +146,7 @@ impl EncryptedFs {
         }
     }
 
-    /// Writes within blocks that are held.
+    /// Writes within blocks that are held, piece by piece; fewer bytes if a later piece fails.
     pub(super) fn write_held(
         &self,
         target: &Target<'_>,
@@ -154,11 +155,41 @@ impl EncryptedFs {
         data: &[u8],
         scratch: &mut Scratch,
     ) -> Result<usize, FsError> {
-        let end = offset + data.len() as u64;
-        let size = target.size.max(end);
         if self.options.strict && offset > target.size {
             target.fill_gap(range.first())?;
         }
+        let (mut target, mut done) = (*target, 0);
+        while done < data.len() {
+            let at = offset + done as u64;
+            let to_boundary = (at / PAYLOAD_U64 + PIECE as u64) * PAYLOAD_U64 - at;
+            let piece = &data[done..][..to_boundary.min((data.len() - done) as u64) as usize];
+            let written = match self.write_piece(&target, at, piece, scratch) {
+                Ok(written) => written,
+                // Whoever writes the rest is told.
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            done += written;
+            target.size = target.size.max(at + written as u64);
+            if written < piece.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes within at most [`PIECE`] blocks that are held.
+    fn write_piece(
+        &self,
+        target: &Target<'_>,
+        offset: u64,
+        data: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<usize, FsError> {
+        let end = offset + data.len() as u64;
+        let size = target.size.max(end);
+        let range = target.key.geometry.covering(offset, data.len() as u64);
+        let range = range.map_err(|_| FsError::Refused(Errno::FBIG))?;
         let count = range.count() as usize;
         let pages = &mut scratch.pages.bytes()[..count * PAGE];
         self.seal(target, range, size, data, pages)?;
