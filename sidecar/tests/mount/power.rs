@@ -52,7 +52,8 @@ impl Disk {
     fn restart(&mut self) {
         cut_power(&image_path(self).join("ext4"));
         self.server = None;
-        shell(image_path(self), "umount ext4");
+        // A process that another test is just starting may hold a copy of a descriptor, for a moment.
+        shell(image_path(self), "n=0; until umount ext4; do n=$((n+1)); test $n -lt 50; sleep 0.1; done");
         self.mount();
         self.serve();
     }
