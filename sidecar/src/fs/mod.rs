@@ -6,6 +6,7 @@
 //! * [`EncryptedFs`] is one served volume. Its methods are in a file for each kind of operation.
 //! * [`FileKeys`] is where keys come from; [`KernelCache`] is how the kernel is told to forget pages.
 
+mod anchor;
 mod attr;
 mod buffer;
 mod connection;
@@ -24,6 +25,7 @@ mod names;
 mod open;
 mod open_file;
 mod owner;
+mod prefetch;
 mod ranges;
 mod read;
 mod remove;
@@ -57,6 +59,7 @@ pub use types::{
     Attr, Caller, DirEntry, Entry, OpenHow, Options, ROOT, SetAttr, SetTime, StorageSize, Time, WriteHow,
 };
 
+use anchor::Anchor;
 use connection::Connection;
 use directory::Streams;
 use gate::Gate;
@@ -97,6 +100,8 @@ pub struct Counters {
     pub headerless: AtomicU64,
     /// Blocks or headers that did not open.
     pub damaged: AtomicU64,
+    /// Files whose contents the kernel was given when they were opened.
+    pub prefetched: AtomicU64,
     /// Reads that met a block while it was being written, and were done again.
     pub reread: AtomicU64,
     /// `fsync`s of files and directories that the storage answered.
@@ -123,6 +128,8 @@ pub struct EncryptedFs {
     under_way: UnderWay,
     /// The root, opened for reading: `statfs` and `syncfs`.
     root: OwnedFd,
+    /// The device of the root: everything else is on another filesystem.
+    device: u64,
     /// `.cofferdam/orphans`; absent on a read-only volume.
     orphans: Option<OwnedFd>,
     next_orphan: AtomicU64,
@@ -150,11 +157,12 @@ impl EncryptedFs {
             owner::probe(orphans.as_fd())?;
         }
         Ok(Self {
-            table: Table::new(anchor, identity, descriptor_limit()),
+            table: Table::new(Anchor::reference(anchor), identity, descriptor_limit()),
             hidden: Hidden::new(&options.storage_entries),
             gate: Gate::default(),
             streams: Streams::default(),
             under_way: UnderWay::default(),
+            device: identity.dev,
             root,
             orphans,
             next_orphan: AtomicU64::new(first_orphan_number()),
@@ -230,8 +238,8 @@ impl EncryptedFs {
         self.table.get(id)
     }
 
-    /// The descriptor of an inode (`O_PATH` or more).
-    fn fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>, FsError> {
+    /// The descriptor that stands for an inode.
+    fn fd(&self, inode: &Arc<Inode>) -> Result<Anchor, FsError> {
         inode.fd(self.table.anchors())
     }
 

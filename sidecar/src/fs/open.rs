@@ -43,7 +43,7 @@ impl EncryptedFs {
         let open = inode.opened();
         let file = match &open {
             Some(open) => open.for_reading(),
-            None => Arc::new(self.open_backing(&inode, false)?),
+            None => self.file(&inode, false)?,
         };
         let result = self.waiting(|| if data_only { file.sync_data() } else { file.sync_all() });
         match open {
@@ -70,7 +70,9 @@ impl EncryptedFs {
         } else {
             self.keys.permit()?;
         }
-        inode.cached.store(true, Ordering::Relaxed);
+        if !inode.cached.swap(true, Ordering::SeqCst) && !how.write {
+            open.is_new_to_kernel();
+        }
         Ok(())
     }
 
@@ -81,10 +83,7 @@ impl EncryptedFs {
             rustix::fs::FileType::Directory => return Err(FsError::Refused(Errno::ISDIR)),
             _ => return Err(FsError::Refused(Errno::INVAL)),
         }
-        let open = inode.open(|| {
-            let file = self.open_backing(inode, false)?;
-            Ok(OpenFile::new(file, false))
-        })?;
+        let open = inode.open(|| Ok(OpenFile::new(self.file(inode, false)?, false)))?;
         if how.write || how.truncate {
             self.check_writable()
                 .and_then(|()| self.make_writable(inode, &open))
@@ -99,7 +98,16 @@ impl EncryptedFs {
         }
     }
 
-    pub(super) fn open_backing(&self, inode: &Arc<Inode>, write: bool) -> Result<File, FsError> {
+    /// The backing file, opened only if the descriptor that stands for it is not good enough.
+    pub(super) fn file(&self, inode: &Arc<Inode>, write: bool) -> Result<Arc<File>, FsError> {
+        self.fd(inode)?;
+        match inode.file(write) {
+            Some(file) => Ok(file),
+            None => Ok(Arc::new(self.open_backing(inode, write)?)),
+        }
+    }
+
+    fn open_backing(&self, inode: &Arc<Inode>, write: bool) -> Result<File, FsError> {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let fd = self.fd(inode)?;
@@ -122,7 +130,7 @@ impl EncryptedFs {
     /// says that the file is one of ours, because anything else has an end of its own.
     fn make_writable(&self, inode: &Arc<Inode>, open: &OpenFile) -> Result<(), FsError> {
         open.make_writable(|| {
-            let file = self.open_backing(inode, true)?;
+            let file = self.file(inode, true)?;
             let physical = file.metadata()?.len();
             let measure = measure(&file, self.options.geometry, physical)?;
             if measure.physical < physical && self.check_header(&file).is_ok_and(|is_there| is_there) {
@@ -156,8 +164,9 @@ impl EncryptedFs {
     }
 }
 
-/// Opens a new object by the file that it was made with.
-pub fn open_made(inode: &Arc<Inode>, file: File) -> Result<(), FsError> {
+/// Opens a new file by the descriptor that it was made with.
+pub fn open_made(inode: &Arc<Inode>) -> Result<(), FsError> {
+    let file = inode.file(true).ok_or(FsError::Refused(Errno::STALE))?;
     inode.open(|| Ok(OpenFile::new(file, true)))?;
     inode.cached.store(true, Ordering::Relaxed);
     Ok(())

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -22,6 +23,7 @@ pub struct OpenFile {
     /// Ranges of blocks that are being written.
     pub ranges: Ranges,
     failed: Mutex<Option<FailedSync>>,
+    new_to_kernel: AtomicBool,
 }
 
 /// A sync that failed.
@@ -41,9 +43,25 @@ struct Backing {
 
 impl OpenFile {
     /// A file that was opened, for writing too or not.
-    pub fn new(file: File, writable: bool) -> Self {
-        let backing = Mutex::new(Backing { file: Arc::new(file), writable });
-        Self { backing, key: KeyCell::default(), ranges: Ranges::default(), failed: Mutex::default() }
+    pub fn new(file: Arc<File>, writable: bool) -> Self {
+        let backing = Mutex::new(Backing { file, writable });
+        Self {
+            backing,
+            key: KeyCell::default(),
+            ranges: Ranges::default(),
+            failed: Mutex::default(),
+            new_to_kernel: AtomicBool::new(false),
+        }
+    }
+
+    /// It is being opened for reading, and the kernel has nothing of the file yet.
+    pub fn is_new_to_kernel(&self) {
+        self.new_to_kernel.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that is so, told once.
+    pub fn take_new_to_kernel(&self) -> bool {
+        self.new_to_kernel.swap(false, Ordering::SeqCst)
     }
 
     /// What a sync through `handle` comes to, of which the storage says `result`; `next` is the number of the next handle.
@@ -73,13 +91,13 @@ impl OpenFile {
     /// The backing file, for writing; `reopen` opens it if that was not done before, and says whether it is the first time.
     pub fn make_writable(
         &self,
-        reopen: impl FnOnce() -> Result<File, FsError>,
+        reopen: impl FnOnce() -> Result<Arc<File>, FsError>,
     ) -> Result<(Arc<File>, bool), FsError> {
         let mut backing = self.backing.lock().unwrap_or_else(PoisonError::into_inner);
         if backing.writable {
             return Ok((Arc::clone(&backing.file), false));
         }
-        *backing = Backing { file: Arc::new(reopen()?), writable: true };
+        *backing = Backing { file: reopen()?, writable: true };
         Ok((Arc::clone(&backing.file), true))
     }
 }
@@ -91,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_is_told_to_each_handle_that_there_was_once() {
-        let open = OpenFile::new(tempfile::tempfile().unwrap(), true);
+        let open = OpenFile::new(Arc::new(tempfile::tempfile().unwrap()), true);
         let failure = || Err(std::io::Error::from_raw_os_error(libc::EIO));
         let errno = |result: Result<(), FsError>| result.err().map(|error| error.errno());
         assert_eq!(errno(open.synced(1, 3, Ok(()))), None);

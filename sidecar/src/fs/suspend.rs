@@ -23,6 +23,8 @@ const UNDER_WAY: Duration = Duration::from_secs(2);
 /// How the kernel is told to forget. Its calls may wait for requests to be served, so they come from a thread that serves
 /// none.
 pub trait KernelCache: Send + Sync {
+    /// Remembers `data` as the bytes of an inode from `offset` on. Only while nobody else can write or read the inode.
+    fn remember(&self, id: u64, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Forgets all pages of an inode, after writing changed ones back.
     fn forget_pages(&self, id: u64) -> io::Result<()>;
     /// Forgets the attributes of an inode.

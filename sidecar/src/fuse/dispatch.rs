@@ -99,6 +99,7 @@ impl Call<'_> {
             code if code == Opcode::Write as u32 => self.write(scratch),
             code if code == Opcode::Readdir as u32 => self.readdir(scratch, entries, false),
             code if code == Opcode::Readdirplus as u32 => self.readdir(scratch, entries, true),
+            code if code == Opcode::Open as u32 => self.open(scratch),
             code if code == Opcode::Fallocate as u32 => self.fallocate(scratch),
             SYNCFS => {
                 self.fs().syncfs()?;
@@ -136,7 +137,6 @@ impl Call<'_> {
             Opcode::Rename => self.rename(),
             Opcode::Rename2 => self.rename2(),
             Opcode::Link => self.link(),
-            Opcode::Open => self.open(),
             Opcode::Create => self.create(),
             Opcode::Release => self.release(),
             Opcode::Statfs => self.statfs(),
@@ -299,9 +299,10 @@ impl Call<'_> {
         self.ok(&[convert::entry(&entry).as_slice()])
     }
 
-    fn open(&mut self) -> Done {
+    fn open(&mut self, scratch: &mut Scratch) -> Done {
         let OpenIn { flags, fuse_flags } = self.request.take()?;
         self.fs().open(self.request.node(), open_how(flags, fuse_flags))?;
+        self.fs().prefetch(self.request.node(), scratch);
         self.ok(&[self.opened().as_slice()])
     }
 
@@ -310,7 +311,8 @@ impl Call<'_> {
         let name = self.request.name()?;
         let exclusive = flags & libc::O_EXCL as u32 != 0;
         let (mode, how) = (new_mode(mode, umask), open_how(flags, fuse_flags));
-        let entry = self.fs().create(self.request.node(), name, mode, self.caller(), exclusive, how)?;
+        let (node, caller) = (self.request.node(), self.caller());
+        let entry = self.fs().create(node, name, mode, caller, exclusive, how)?;
         self.ok(&[convert::entry(&entry).as_slice(), self.opened().as_slice()])
     }
 
@@ -401,7 +403,7 @@ impl Call<'_> {
             }
             if plus {
                 let dots = matches!(entry.name.to_bytes(), b"." | b"..");
-                let found = if dots { None } else { self.fs().lookup(parent, entry.name).ok() };
+                let found = if dots { None } else { self.fs().lookup_listed(parent, entry).ok() };
                 // Without an inode the kernel looks the name up when it needs it.
                 let attributes = found.as_ref().map_or_else(EntryOut::default, convert::entry);
                 listing.add(entry, Some(&attributes));

@@ -31,6 +31,9 @@ pub trait Served: Send + Sync {
         FsError::Suspended
     }
     fn lookup(&self, parent: u64, name: &CStr) -> Result<Entry>;
+    fn lookup_listed(&self, parent: u64, entry: &DirEntry<'_>) -> Result<Entry> {
+        self.lookup(parent, entry.name)
+    }
     fn forget(&self, id: u64, count: u64);
     fn getattr(&self, id: u64) -> Result<Attr>;
     fn birth_time(&self, id: u64) -> Result<Option<Time>> {
@@ -38,6 +41,8 @@ pub trait Served: Send + Sync {
     }
     fn setattr(&self, id: u64, change: &SetAttr) -> Result<Attr>;
     fn open(&self, id: u64, how: OpenHow) -> Result<()>;
+    /// Called between an open that succeeded and its answer: may give the kernel what the file holds.
+    fn prefetch(&self, id: u64, scratch: &mut Scratch) {}
     /// A number for a handle that was just opened.
     fn new_handle(&self) -> u64;
     fn release(&self, id: u64);
@@ -136,6 +141,9 @@ impl Served for EncryptedFs {
     fn lookup(&self, parent: u64, name: &CStr) -> Result<Entry> {
         self.lookup(parent, name)
     }
+    fn lookup_listed(&self, parent: u64, entry: &DirEntry<'_>) -> Result<Entry> {
+        self.lookup_listed(parent, entry)
+    }
     fn forget(&self, id: u64, count: u64) {
         self.forget(id, count);
     }
@@ -150,6 +158,9 @@ impl Served for EncryptedFs {
     }
     fn open(&self, id: u64, how: OpenHow) -> Result<()> {
         self.open(id, how)
+    }
+    fn prefetch(&self, id: u64, scratch: &mut Scratch) {
+        self.prefetch(id, scratch);
     }
     fn new_handle(&self) -> u64 {
         self.new_handle()

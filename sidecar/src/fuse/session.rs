@@ -279,36 +279,57 @@ impl Waiting for Spawner {
     }
 }
 
-/// Tells the kernel to forget.
+/// `FUSE_NOTIFY_STORE`, which the protocol types do not know.
+const NOTIFY_STORE: i32 = 4;
+
+/// `fuse_notify_store_out`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct NotifyStoreOut {
+    nodeid: u64,
+    offset: u64,
+    size: u32,
+    padding: u32,
+}
+
+// SAFETY: it is made of integers only, with no padding between them, so that any bytes are a value and any value is bytes.
+unsafe impl ByteValued for NotifyStoreOut {}
+
+/// Tells the kernel what to forget and what to remember.
 struct Notifier {
     device: Weak<OwnedFd>,
 }
 
 impl KernelCache for Notifier {
+    fn remember(&self, id: u64, offset: u64, data: &[u8]) -> io::Result<()> {
+        let body = NotifyStoreOut { nodeid: id, offset, size: data.len() as u32, padding: 0 };
+        self.notify(NOTIFY_STORE, body.as_slice(), data)
+    }
+
     fn forget_pages(&self, id: u64) -> io::Result<()> {
         let body = NotifyInvalInodeOut { ino: id, off: 0, len: 0 };
-        self.notify(NotifyOpcode::InvalInode, body.as_slice(), &[])
+        self.notify(NotifyOpcode::InvalInode as i32, body.as_slice(), &[])
     }
 
     fn forget_attributes(&self, id: u64) -> io::Result<()> {
         // A negative offset: no pages.
         let body = NotifyInvalInodeOut { ino: id, off: -1, len: 0 };
-        self.notify(NotifyOpcode::InvalInode, body.as_slice(), &[])
+        self.notify(NotifyOpcode::InvalInode as i32, body.as_slice(), &[])
     }
 
     fn forget_name(&self, parent: u64, name: &CStr) -> io::Result<()> {
         let body = NotifyInvalEntryOut { parent, namelen: name.count_bytes() as u32, padding: 0 };
-        self.notify(NotifyOpcode::InvalEntry, body.as_slice(), name.to_bytes_with_nul())
+        self.notify(NotifyOpcode::InvalEntry as i32, body.as_slice(), name.to_bytes_with_nul())
     }
 }
 
 impl Notifier {
-    fn notify(&self, code: NotifyOpcode, body: &[u8], name: &[u8]) -> io::Result<()> {
+    fn notify(&self, code: i32, body: &[u8], rest: &[u8]) -> io::Result<()> {
         // Nobody can say any more what a kernel without a connection remembers.
         let Some(device) = self.device.upgrade() else { return Err(Errno::NOTCONN.into()) };
-        let len = size_of::<OutHeader>() + body.len() + name.len();
-        let header = OutHeader { len: len as u32, error: code as i32, unique: 0 };
-        let parts = [IoSlice::new(header.as_slice()), IoSlice::new(body), IoSlice::new(name)];
+        let len = size_of::<OutHeader>() + body.len() + rest.len();
+        let header = OutHeader { len: len as u32, error: code, unique: 0 };
+        let parts = [IoSlice::new(header.as_slice()), IoSlice::new(body), IoSlice::new(rest)];
         match rustix::io::writev(&device, &parts) {
             // The kernel has forgotten it by itself, or the connection is gone.
             Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => Ok(()),

@@ -142,3 +142,56 @@ fn copy_file_range_copies_plaintext() {
     assert_eq!(std::fs::read(server.path("to")).unwrap(), contents[1000..1000 + copied]);
     assert_ne!(std::fs::read(server.backing("to")).unwrap()[4096..4196], contents[1000..1100]);
 }
+
+#[test]
+fn a_small_file_that_was_opened_is_read_without_a_request() {
+    let Some(mut server) = start(&[]) else { return };
+    let contents = pattern(3, 10_000);
+    std::fs::write(server.path("f"), &contents).unwrap();
+    server.restart();
+    let file = File::open(server.path("f")).unwrap();
+    assert!(server.say("counters").contains("prefetched: 1"));
+    let mut found = Vec::new();
+    (&file).read_to_end(&mut found).unwrap();
+    assert_eq!(found, contents);
+    assert!(server.say("counters").contains("read_bytes: 0"), "it was in the kernel already");
+    let writer = OpenOptions::new().write(true).open(server.path("f")).unwrap();
+    writer.write_all_at(b"other", 5000).unwrap();
+    let mut seen = [0; 5];
+    file.read_exact_at(&mut seen, 5000).unwrap();
+    assert_eq!(&seen, b"other");
+}
+
+#[test]
+fn who_opens_a_file_that_is_being_written_reads_what_was_acknowledged_before() {
+    let Some(mut server) = start(&[]) else { return };
+    let path = server.path("f");
+    let round = std::sync::atomic::AtomicU8::new(1);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::fs::write(&path, [1; 6000]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for next in 2..=200 {
+                let file = OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_all_at(&[next; 6000], 0).unwrap();
+                round.store(next, order);
+            }
+            done.store(true, order);
+        });
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(order) {
+                    let least = round.load(order);
+                    let found = std::fs::read(&path).unwrap();
+                    assert_eq!(found.len(), 6000);
+                    assert!(found.iter().all(|byte| *byte >= least), "older than what was acknowledged");
+                }
+            });
+        }
+        while !done.load(order) {
+            // The kernel forgets the file as often as it can, so that opens give it the contents again.
+            assert_eq!(server.say("give-back 0"), "given");
+        }
+    });
+}
