@@ -161,7 +161,7 @@ pub(super) fn writable(key: Arc<FileKey>) -> Result<Arc<FileKey>, FsError> {
 }
 
 /// The same file, for writing.
-fn reopen(file: &File) -> Result<File, FsError> {
+pub(super) fn reopen(file: &File) -> Result<File, FsError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     Ok(rustix::fs::open(proc_path(file), flags, Mode::empty())?.into())
 }

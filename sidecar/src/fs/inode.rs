@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::anchor::{Anchor, Anchors};
+use super::durable::Durable;
 use super::error::FsError;
 use super::open_file::OpenFile;
 use super::types::ROOT;
@@ -47,6 +48,8 @@ pub struct Inode {
     pub kind: FileType,
     /// The kernel may have pages of it.
     pub cached: AtomicBool,
+    /// What of it is known to be on the device.
+    pub durable: Durable,
     size: AtomicU64,
     used: AtomicBool,
     /// Handles, so that nobody needs the lock to know.
@@ -81,6 +84,7 @@ impl Inode {
             identity,
             kind,
             cached: AtomicBool::new(false),
+            durable: Durable::default(),
             size: AtomicU64::new(UNKNOWN),
             used: AtomicBool::new(true),
             handles: AtomicU32::new(0),
@@ -104,7 +108,9 @@ impl Inode {
 
     /// Sets the plaintext size.
     pub fn set_size(&self, size: u64) {
-        self.size.store(size, Ordering::Release);
+        if self.size.swap(size, Ordering::AcqRel) > size {
+            self.durable.cut(size);
+        }
     }
 
     /// A regular file.

@@ -13,6 +13,7 @@ mod connection;
 mod content;
 mod create;
 mod directory;
+mod durable;
 mod error;
 mod gate;
 mod inode;

@@ -45,7 +45,11 @@ impl EncryptedFs {
             Some(open) => open.for_reading(),
             None => self.file(&inode, false)?,
         };
+        let mark = inode.durable.mark(inode.size().unwrap_or_default());
         let result = self.waiting(|| if data_only { file.sync_data() } else { file.sync_all() });
+        if result.is_ok() {
+            inode.durable.synced(mark);
+        }
         match open {
             Some(open) => open.synced(handle, self.next_handle.load(Ordering::SeqCst), result)?,
             None => result?,

@@ -10,6 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
+use super::content::reopen;
 use super::error::FsError;
 use super::inode::Inode;
 use super::open::opened;
@@ -55,16 +56,32 @@ impl EncryptedFs {
         let (last, len) = last_block(size);
         let mut plain = [0; PAYLOAD];
         let opened = self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
-        if is_shorter(opened, len) {
-            // It is about to be the last block: what is found after a crash must not end before the new size.
+        // It is about to be the last block: what is found after a crash must not end before the new size. So it must be there
+        // before the cut is, also where it filled a hole since the last sync.
+        let fills = is_shorter(opened, len);
+        if fills {
             target.write_block(last, &plain)?;
         }
+        if fills || !target.inode.durable.has_all_overwrites() {
+            self.settle(target)?;
+        }
         target.file.set_len(target.key.geometry.block_offset(last + 1))?;
-        target.inode.set_size((last + 1) * PAYLOAD_U64);
+        // Until that block has its new length, the file ends where it did, or with all of the block.
+        target.inode.set_size(target.size.min((last + 1) * PAYLOAD_U64));
         if opened != Opened::Data(len) {
             target.write_block(last, &plain[..len])?;
         }
         target.inode.set_size(size);
+        Ok(())
+    }
+
+    /// Makes what a file holds durable. By a descriptor of its own: the storage tells each open file once that a sync failed,
+    /// and the one that the application's `fsync` uses must not have been told already.
+    pub(super) fn settle(&self, target: &Target<'_>) -> Result<(), FsError> {
+        let mark = target.inode.durable.mark(target.size);
+        let file = reopen(target.file)?;
+        self.waiting(|| file.sync_data())?;
+        target.inode.durable.synced(mark);
         Ok(())
     }
 

@@ -178,6 +178,10 @@ impl EncryptedFs {
         }
         let geometry = target.key.geometry;
         let start = geometry.block_offset(first);
+        // What is on the device must not end with a hole where this file has more blocks: one behind the hole must be there.
+        if target.inode.durable.size() <= last * PAYLOAD_U64 {
+            self.settle(target)?;
+        }
         // First, because not all storage can do it: what is refused has changed nothing.
         punch(target.file, start, geometry.block_offset(last) - start)?;
         self.write_zeros(target, offset, first * PAYLOAD_U64, scratch)?;

@@ -195,6 +195,9 @@ impl EncryptedFs {
         self.seal(target, range, size, data, pages)?;
         let start = target.key.geometry.block_offset(range.first());
         let (whole, error) = write_pages(target.file, pages, start);
+        if range.first() * PAYLOAD_U64 < target.size {
+            target.inode.durable.overwritten();
+        }
         let written_to = (range.first() + whole) * PAYLOAD_U64;
         let Some(error) = error else {
             if size > target.size {
