@@ -207,8 +207,9 @@ fn make_dir(parent: BorrowedFd<'_>, name: &str) -> Result<(), VolumeError> {
     }
 }
 
-/// Nobody has a file open when a volume is opened, so what was unlinked while open can go.
-fn remove_orphans(dir: BorrowedFd<'_>) {
+/// Removes what was unlinked while open, from the directory of all that is ours: nobody has a file open when a volume is
+/// opened.
+pub fn remove_orphans(dir: BorrowedFd<'_>) {
     let removed = (|| {
         let orphans = open_dir(dir, names::ORPHANS)?;
         let mut removed = 0_u64;

@@ -1,0 +1,67 @@
+//! Which contents of a file may be found.
+//!
+//! Invariant: block by block, one of the versions since the last sync; never anything else.
+
+use super::model::Window;
+
+/// Bytes of a block.
+const BLOCK: usize = envelope::PAYLOAD;
+
+/// Whether `found` may be found; if not, why.
+pub fn check(versions: &[Vec<u8>], window: Window, found: &[u8]) -> Result<(), String> {
+    let versions = &versions[window.first..=window.last];
+    let shortest = versions.iter().map(Vec::len).min().unwrap_or_default();
+    let is_end = |version: &Vec<u8>| {
+        found.len() == version.len() || (found.len() < version.len() && found.len().is_multiple_of(BLOCK))
+    };
+    if found.len() < shortest || !versions.iter().any(is_end) {
+        let sizes: Vec<usize> = versions.iter().map(Vec::len).collect();
+        return Err(format!("{} bytes, and since the last sync there were {sizes:?}", found.len()));
+    }
+    for (number, block) in found.chunks(BLOCK).enumerate() {
+        let start = number * BLOCK;
+        // What was added or cut off since the last sync may not have arrived.
+        let may_be_hole = versions.iter().any(|version| version.len() <= start);
+        let is_hole = may_be_hole && block.iter().all(|byte| *byte == 0);
+        if !is_hole && !versions.iter().any(|version| is_block(version, start, block)) {
+            let differs = versions[0].iter().skip(start).zip(block).position(|(old, new)| old != new);
+            return Err(format!(
+                "block {number} is no version since the last sync (it differs from the first one at {differs:?})"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a block is that of a version, with zeros behind its end.
+fn is_block(version: &[u8], start: usize, block: &[u8]) -> bool {
+    let old = version.get(start..).unwrap_or_default();
+    let common = old.len().min(block.len());
+    old[..common] == block[..common] && block[common..].iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_old_or_new_and_what_was_synced_is_there() {
+        let (old, new) = (vec![1; 2 * BLOCK + 10], vec![2; 2 * BLOCK + 10]);
+        let versions = [vec![9; 5], old.clone(), new.clone()];
+        let since = |first| Window { first, last: 2 };
+        let mixed = [&new[..BLOCK], &old[BLOCK..]].concat();
+        for good in [&old, &new, &mixed] {
+            check(&versions, since(1), good).unwrap();
+        }
+        assert!(check(&versions, since(2), &mixed).is_err(), "the new one was synced");
+        assert!(check(&versions, since(1), &old[..BLOCK]).is_err(), "too short");
+        assert!(check(&versions, since(0), &old[..BLOCK]).is_ok(), "the second block was never synced");
+        assert!(check(&versions, since(0), &old[..BLOCK + 1]).is_err(), "no version ends there");
+        let torn = [&new[..100], &old[100..]].concat();
+        assert!(check(&versions, since(1), &torn).is_err());
+        let lost = [&vec![0; BLOCK][..], &old[BLOCK..]].concat();
+        assert!(check(&versions, since(1), &lost).is_err(), "the first block was there");
+        let lost = [&old[..BLOCK], &vec![0; BLOCK], &old[2 * BLOCK..]].concat();
+        assert!(check(&versions, since(0), &lost).is_ok(), "this one may not have arrived");
+    }
+}
