@@ -56,7 +56,7 @@ mod tests {
         assert!(check(&versions, since(2), &mixed).is_err(), "the new one was synced");
         assert!(check(&versions, since(1), &old[..BLOCK]).is_err(), "too short");
         assert!(check(&versions, since(0), &old[..BLOCK]).is_ok(), "the second block was never synced");
-        assert!(check(&versions, since(0), &old[..BLOCK + 1]).is_err(), "no version ends there");
+        assert!(check(&versions, since(0), &old[..=BLOCK]).is_err(), "no version ends there");
         let torn = [&new[..100], &old[100..]].concat();
         assert!(check(&versions, since(1), &torn).is_err());
         let lost = [&vec![0; BLOCK][..], &old[BLOCK..]].concat();
