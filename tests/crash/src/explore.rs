@@ -70,16 +70,19 @@ impl Explorer {
         for at in first..=log.len() {
             let expect = run.model.expect(&run.spans, at);
             let crash = Crash::new(&run.recording.base, &log[..at], self.most);
-            counts.states += crash.len() as u64;
-            for number in 0..crash.len() {
+            let killed = run.model.expect_killed(&run.spans, at);
+            // The first state is also what a killed process leaves.
+            let all = [(0, &killed)].into_iter().chain((0..crash.len()).map(|number| (number, &expect)));
+            for (number, expect) in all {
+                counts.states += 1;
                 let state = crash.state(number);
                 let mut hasher = DefaultHasher::new();
-                (state.digest, &expect).hash(&mut hasher);
+                (state.digest, expect).hash(&mut hasher);
                 if !seen.insert(hasher.finish()) {
                     continue;
                 }
                 counts.distinct += 1;
-                let result = self.look(&state.image, |dir| check(&self.volume, dir, &run.model, &expect));
+                let result = self.look(&state.image, |dir| check(&self.volume, dir, &run.model, expect));
                 result.map_err(|why| wrong(at, number, why))?;
             }
         }

@@ -60,6 +60,8 @@ pub struct Expect {
     pub xattrs: Vec<Window>,
     /// Names.
     pub names: Window,
+    /// Only the process died: what it wrote is there in the order in which it wrote it.
+    pub in_order: bool,
 }
 
 /// The place of an operation in the storage's log: before its first and behind its last change.
@@ -115,7 +117,22 @@ impl Model {
             contents: self.files.iter().map(|file| newest(&file.contents)).collect(),
             xattrs: self.files.iter().map(|file| newest(&file.xattrs)).collect(),
             names: newest(&self.trees),
+            in_order: false,
         }
+    }
+
+    /// What must be found when the process is killed behind `at` of the storage's operations: all that was acknowledged.
+    pub fn expect_killed(&self, spans: &[Span], at: usize) -> Expect {
+        let mut expect = self.expect(&[], at);
+        for ((_, newest), (begin, end)) in self.steps.iter().zip(spans) {
+            if *begin < at || *end <= at {
+                advance(&mut expect, newest);
+            }
+            if *end <= at {
+                sync(&mut expect, Effect::SyncAll);
+            }
+        }
+        Expect { in_order: true, ..expect }
     }
 
     /// What may be found when the storage stops behind `at` of its operations.
