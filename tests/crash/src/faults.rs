@@ -13,12 +13,14 @@ use crate::table::Counts;
 use crate::work::{App, Op, text};
 
 /// What an operation on the storage does instead of succeeding.
-const FAULTS: [Fault; 5] = [
+const FAULTS: [Fault; 7] = [
     Fault::Error(Errno::IO),
     Fault::Error(Errno::NOSPC),
     Fault::Short(0),
     Fault::Short(4096),
     Fault::Short(5000),
+    Fault::Full(1000),
+    Fault::Full(5000),
 ];
 
 /// What may be found around the operation that fails.
@@ -62,7 +64,9 @@ impl Explorer {
         drop(app);
         let image = self.bench.mount.remove(number).image;
         if met {
-            self.look(&image, |dir| check(&self.volume, dir, &around.model, &around.after))
+            let full = matches!(injection.fault, Fault::Full(_));
+            let expect = if full { around.either() } else { around.after.clone() };
+            self.look(&image, |dir| check(&self.volume, dir, &around.model, &expect))
                 .map_err(|why| format!("opened anew: {why}"))?;
         }
         Ok(met)
@@ -80,8 +84,13 @@ impl Around {
         let (op, at) = (ops[ops.len() - 1], ops.len() - 1);
         if let Err(error) = result {
             check_errno(op, fault, error.errno())?;
-            let expect = if changes_all_or_nothing(op) { self.before.clone() } else { self.either() };
+            let whole = changes_all_or_nothing(op) && !matches!(fault, Fault::Full(_));
+            let expect = if whole { self.before.clone() } else { self.either() };
             check_served(app, &self.model, &expect).map_err(|why| format!("after {error:?}: {why}"))?;
+            if matches!(op, Op::Append(..)) && !whole {
+                // What was appended before the disk was full stays.
+                return Ok(());
+            }
             app.run(op, &written(op, at)).map_err(|error| format!("tried again: {error:?}"))?;
         }
         check_served(app, &self.model, &self.after).map_err(|why| format!("done at last: {why}"))
@@ -120,6 +129,7 @@ fn check_errno(op: Op, fault: Fault, errno: i32) -> Result<(), String> {
         // A sweep counts what it cannot rewrap, and no application hears of it.
         _ if matches!(op, Op::Sweep(_)) => return Ok(()),
         Fault::Error(error) => error,
+        Fault::Full(_) => Errno::NOSPC,
         Fault::Short(0) => Errno::IO,
         Fault::Short(_) => return Err(format!("errno {errno}, though a part was stored")),
     };

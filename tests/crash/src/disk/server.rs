@@ -111,7 +111,10 @@ impl Mount {
 
     /// What is to fail next; `None`: nothing. What was to fail and has not yet.
     pub fn inject(&self, volume: u64, injection: Option<Injection>) -> Option<Injection> {
-        std::mem::replace(&mut self.lock().volume(volume).unwrap().injection, injection)
+        let mut store = self.lock();
+        let volume = store.volume(volume).unwrap();
+        volume.full = false;
+        std::mem::replace(&mut volume.injection, injection)
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {

@@ -19,6 +19,9 @@ pub enum Fault {
     Error(Errno),
     /// A write stores so many bytes of what it was given, and says so; anything else succeeds.
     Short(usize),
+    /// The disk is full: a write stores so many bytes, and no later one stores anything. A page within the
+    /// file is written whole or not at all.
+    Full(usize),
 }
 
 /// Which operation fails.
@@ -41,12 +44,14 @@ pub struct Recording {
     pub log: Vec<Change>,
     /// What is to fail.
     pub injection: Option<Injection>,
+    /// No write finds space.
+    pub full: bool,
 }
 
 impl Recording {
     /// A volume that holds `base`.
     pub fn of(base: Image) -> Self {
-        Self { image: base.clone(), base, log: Vec::new(), injection: None }
+        Self { image: base.clone(), base, log: Vec::new(), injection: None, full: false }
     }
 
     /// Makes a change and records it, unless it is to fail.
@@ -60,15 +65,33 @@ impl Recording {
 
     /// As [`Self::commit`], of a write: how many bytes were stored.
     pub fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<usize, Errno> {
+        if self.full {
+            return Err(Errno::NOSPC);
+        }
         let len = match self.strike() {
             Some(Fault::Error(error)) => return Err(error),
             Some(Fault::Short(len)) => len.min(bytes.len()),
+            Some(Fault::Full(len)) => {
+                self.full = true;
+                match self.whole_pages(ino, offset, len.min(bytes.len())) {
+                    0 => return Err(Errno::NOSPC),
+                    stored => stored,
+                }
+            }
             None => bytes.len(),
         };
         if len > 0 {
             self.done(Change::Write { ino, offset, bytes: bytes[..len].to_vec() });
         }
         Ok(len)
+    }
+
+    /// How much of a write of `len` bytes is stored where no page within the file is torn.
+    fn whole_pages(&self, ino: Ino, offset: u64, len: usize) -> usize {
+        const PAGE: u64 = envelope::PAGE as u64;
+        let end = offset + len as u64;
+        let within = self.image.data(ino).is_some_and(|data| end - end % PAGE < data.size);
+        if within { (end - end % PAGE).saturating_sub(offset) as usize } else { len }
     }
 
     fn done(&mut self, change: Change) {
