@@ -11,6 +11,7 @@ pub mod hardening;
 pub mod job;
 pub mod keys;
 pub mod mount;
+pub mod mount_program;
 pub mod offline;
 pub mod profile;
 pub mod serve;

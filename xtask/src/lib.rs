@@ -9,6 +9,7 @@ mod digest;
 pub mod generate;
 pub mod image;
 pub mod install;
+pub mod mounts;
 pub mod places;
 pub mod process;
 pub mod progress;

@@ -7,7 +7,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::cluster::command::ClusterCommand;
 use xtask::image::command::ImageCommand;
-use xtask::{bench, cluster, demo, generate, image, test};
+use xtask::mounts::MountsCommand;
+use xtask::{bench, cluster, demo, generate, image, mounts, test};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -32,6 +33,9 @@ enum Command {
     /// Container images.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Encrypted mounts on this machine by mount(8): for the test suites of others, and for trying out.
+    #[command(subcommand)]
+    Mounts(MountsCommand),
 }
 
 fn main() -> ExitCode {
@@ -52,5 +56,6 @@ fn run(command: Command) -> Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Cluster(command) => cluster::command::run(command),
         Command::Image(command) => image::command::run(&command),
+        Command::Mounts(command) => mounts::run(&command),
     }
 }

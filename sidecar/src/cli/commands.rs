@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::{Cli, Command};
 use crate::gate::{self, Mount};
 use crate::serve::{Places, explain, status_file};
-use crate::{hardening, job, offline, serve};
+use crate::{hardening, job, mount_program, offline, serve};
 
 /// Runs a command; the exit code.
 pub fn run(cli: Cli) -> i32 {
@@ -24,6 +24,7 @@ pub fn run(cli: Cli) -> i32 {
         Command::Gate => gate_command(),
         Command::Job => job_command(),
         Command::Mount(args) => offline::mount(&args),
+        Command::MountProgram(args) => mount_program::run(&args),
         Command::Inspect(args) => offline::inspect(&args),
         Command::Verify(args) => offline::verify(&args),
         Command::Rewrap(args) => offline::rewrap(&args),

@@ -5,9 +5,13 @@
 mod commands;
 mod offline_profile;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use contract::exit;
+
+use crate::mount_program;
 
 pub use commands::{fail, offline_runtime, run};
 pub use offline_profile::{ProfileArgs, ProfileError};
@@ -48,6 +52,9 @@ pub enum Command {
     /// Mount a volume without Kubernetes, until it is unmounted or the process gets SIGTERM.
     #[command(after_long_help = EXIT_CODES)]
     Mount(MountArgs),
+    /// What mount(8) calls for `mount -t fuse.cofferdam`: mount a volume, and serve it in the background.
+    #[command(name = mount_program::NAME)]
+    MountProgram(mount_program::Arguments),
     /// Show the header of a file, or the marker, groups and lease of a volume. Needs no key.
     #[command(after_long_help = EXIT_CODES)]
     Inspect(InspectArgs),
@@ -75,7 +82,7 @@ pub enum Output {
 }
 
 /// `mount`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 pub struct MountArgs {
     /// The directory that holds the ciphertext.
@@ -153,6 +160,21 @@ pub struct RewrapArgs {
     pub profile: ProfileArgs,
 }
 
+/// The arguments of this process as one of the commands: by the name of mount(8)'s program it is that command.
+pub fn arguments(mut given: Vec<OsString>) -> Vec<OsString> {
+    let name = given.first().map(|path| Path::new(path).file_name().unwrap_or_default().to_owned());
+    if name.is_some_and(|name| name == mount_program::NAME) {
+        given.insert(1, mount_program::NAME.into());
+    }
+    given
+}
+
+/// The exit code for arguments that are wrong: mount(8) has one of its own.
+pub fn usage_code(arguments: &[OsString]) -> i32 {
+    let mounts = arguments.get(1).is_some_and(|word| word == mount_program::NAME);
+    if mounts { mount_program::WRONG_CALL } else { exit::USAGE }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +183,13 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn under_the_name_that_mount_calls_it_is_that_command() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let told = arguments(words("/sbin/mount.fuse.cofferdam non1 /mnt -o rw"));
+        assert!(matches!(Cli::parse_from(told).command, Command::MountProgram(_)));
+        assert_eq!(arguments(words("cofferdam-sidecar gate")), words("cofferdam-sidecar gate"));
     }
 }

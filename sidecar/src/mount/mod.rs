@@ -1,8 +1,9 @@
 //! Mounting without the node driver: for the offline `mount` command and for tests.
 //!
-//! Invariant: the mount has the same options as those that the node driver makes.
+//! Invariant: unless a person asks for others, the mount has the same options as those that the node driver makes.
 
 use std::ffi::CString;
+use std::fmt::Write;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,30 @@ use crate::fuse::{End, Session};
 /// How long the kernel may take to say INIT.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How a mount looks to the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The source that tables of mounts show.
+    pub source: String,
+    /// The type that they show: `fuse`, or `fuse.` and a name.
+    pub fstype: String,
+    /// Flags of mount(2).
+    pub flags: MountFlags,
+    /// Largest read that the kernel asks for.
+    pub max_read: Option<u32>,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self {
+            source: "cofferdam".into(),
+            fstype: "fuse.cofferdam".into(),
+            flags: MountFlags::NOSUID | MountFlags::NODEV,
+            max_read: None,
+        }
+    }
+}
+
 /// A mounted and served filesystem; unmounted (lazily, if it is in use) when it is dropped.
 pub struct Mounted {
     session: Session,
@@ -27,7 +52,12 @@ pub struct Mounted {
 
 /// Mounts `fs` on the directory `target` and serves it. Needs CAP_SYS_ADMIN.
 pub fn mount(fs: Arc<EncryptedFs>, target: &Path) -> io::Result<Mounted> {
-    let device = open_and_mount(target, fs.options().read_only)?;
+    mount_as(fs, target, &Look::default())
+}
+
+/// As [`mount`], with another look.
+pub fn mount_as(fs: Arc<EncryptedFs>, target: &Path, look: &Look) -> io::Result<Mounted> {
+    let device = open_and_mount_as(target, fs.options().read_only, look)?;
     let session = match Session::start(device, fs) {
         Ok(session) => session,
         Err(error) => {
@@ -45,19 +75,30 @@ pub fn mount(fs: Arc<EncryptedFs>, target: &Path) -> io::Result<Mounted> {
 
 /// Opens `/dev/fuse` and mounts it on `target`, with INIT still to be answered.
 pub fn open_and_mount(target: &Path, read_only: bool) -> io::Result<OwnedFd> {
+    open_and_mount_as(target, read_only, &Look::default())
+}
+
+fn open_and_mount_as(target: &Path, read_only: bool, look: &Look) -> io::Result<OwnedFd> {
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let options = format!(
+    let mut options = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
         device.as_raw_fd(),
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    let options = CString::new(options).expect("digits and words hold no NUL");
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-    if read_only {
-        flags |= MountFlags::RDONLY;
+    if let Some(bytes) = look.max_read {
+        let _ = write!(options, ",max_read={bytes}");
     }
-    rustix::mount::mount("cofferdam", target, "fuse.cofferdam", flags, Some(options.as_c_str()))?;
+    let options = CString::new(options).expect("digits and words hold no NUL");
+    let mut flags = look.flags;
+    flags.set(MountFlags::RDONLY, read_only);
+    rustix::mount::mount(
+        look.source.as_str(),
+        target,
+        look.fstype.as_str(),
+        flags,
+        Some(options.as_c_str()),
+    )?;
     Ok(device)
 }
 

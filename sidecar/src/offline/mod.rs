@@ -16,7 +16,7 @@ use kms::observe::Unobserved;
 use thiserror::Error;
 
 pub use inspect::inspect;
-pub use mount::mount;
+pub use mount::{Manner, mount, mount_in_manner};
 pub use rewrap::rewrap;
 pub use verify::verify;
 

@@ -1,39 +1,72 @@
-//! `mount`: a volume on a directory, in the foreground.
+//! A volume on a directory, without Kubernetes: the command `mount`, and the service behind `mount.fuse.cofferdam`.
 //!
 //! Invariant: as in a sidecar, a refused root key suspends the mount and an enabled one resumes it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contract::config::{Ownership, Suspension, Volume as VolumeConfig, Wrapping};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{OfflineError, finish, request};
 use crate::cli::{MountArgs, offline_runtime};
-use crate::keys::KeyWatch;
-use crate::mount::{self, Mounted};
+use crate::keys::{KeyWatch, RootKey};
+use crate::mount::{self, Look, Mounted};
 use crate::profile::{self, Lifetimes};
 use crate::serve::board::{Board, Row};
 use crate::serve::volume_task::{Served, follow, keep_lease, serve_in_background};
-use crate::volume::{self, Purpose};
+use crate::volume::{self, Purpose, Request, Volume, VolumeError};
 
 /// How often the mount is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a mount is to be besides what [`MountArgs`] say.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// How it looks to the system.
+    pub look: Look,
+    /// Device nodes may be made.
+    pub devices: bool,
+    /// How long somebody else may still hold the volume: an earlier mount that was just unmounted.
+    pub patience: Duration,
+}
 
 /// Runs the command; the exit code.
 pub fn mount(args: &MountArgs) -> i32 {
-    rustix::process::umask(rustix::fs::Mode::empty());
-    finish(run(args))
+    mount_in_manner(args, &Manner::default(), || {
+        eprintln!("mounted; unmount it, or end this process, to stop");
+    })
 }
 
-fn run(args: &MountArgs) -> Result<i32, OfflineError> {
+/// Mounts, calls `ready` once the mount is served, and serves it; the exit code.
+pub fn mount_in_manner(args: &MountArgs, manner: &Manner, ready: impl FnOnce()) -> i32 {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    finish(run(args, manner, ready))
+}
+
+fn run(args: &MountArgs, manner: &Manner, ready: impl FnOnce()) -> Result<i32, OfflineError> {
     let runtime = offline_runtime().map_err(OfflineError::Start)?;
-    let result = runtime.block_on(serve_until_told(args));
+    let result = runtime.block_on(serve_until_told(args, manner, ready));
     runtime.shutdown_background();
     result
 }
 
-async fn serve_until_told(args: &MountArgs) -> Result<i32, OfflineError> {
+/// Opens the volume, as soon as whoever has it lets it go.
+async fn open(request: &Request, root_key: &RootKey, patience: Duration) -> Result<Volume, VolumeError> {
+    let end = Instant::now() + patience;
+    loop {
+        match volume::open(request, root_key).await {
+            Err(VolumeError::InUse { .. }) if Instant::now() < end => tokio::time::sleep(LOOK / 4).await,
+            other => return other,
+        }
+    }
+}
+
+async fn serve_until_told(
+    args: &MountArgs,
+    manner: &Manner,
+    ready: impl FnOnce(),
+) -> Result<i32, OfflineError> {
     let profile = args.profile.profile()?;
     let root_key = profile::connect(&profile, args.profile.transport(), Arc::new(kms::observe::Unobserved))?;
     let config = config(args);
@@ -43,7 +76,7 @@ async fn serve_until_told(args: &MountArgs) -> Result<i32, OfflineError> {
     if config.ownership == Ownership::Virtual {
         wanted.ownership = envelope::Ownership::Virtual;
     }
-    let volume = volume::open(&wanted, &root_key).await?;
+    let volume = open(&wanted, &root_key, manner.patience).await?;
     let watch = Arc::new(KeyWatch::new(Arc::clone(&root_key), Lifetimes::of(&profile)));
     let board = Board::new([("volume".to_owned(), String::new())]);
     let row = Arc::clone(&board.rows()[0]);
@@ -60,11 +93,15 @@ async fn serve_until_told(args: &MountArgs) -> Result<i32, OfflineError> {
     tokio::spawn(async move { follow(&following, &told).await });
     let (keeping, told) = (Arc::clone(&served), Arc::clone(&row));
     tokio::spawn(async move { keep_lease(&keeping, &told).await });
-    let (fs, target) = (Arc::clone(&served.fs), args.mountpoint.clone());
-    let mounted = tokio::task::spawn_blocking(move || mount::mount(fs, &target)).await;
+    if manner.devices {
+        served.fs.allow_devices();
+    }
+    let (fs, target, look) = (Arc::clone(&served.fs), args.mountpoint.clone(), manner.look.clone());
+    let mounted = tokio::task::spawn_blocking(move || mount::mount_as(fs, &target, &look)).await;
     let mounted = mounted.map_err(|_| OfflineError::Serve("the mount was cut short".into()))?;
-    eprintln!("mounted; unmount it, or end this process, to stop");
-    wait(mounted.map_err(OfflineError::Mount)?, &served, &row).await
+    let mounted = mounted.map_err(OfflineError::Mount)?;
+    ready();
+    wait(mounted, &served, &row).await
 }
 
 /// Until somebody unmounts it, a signal comes, or another one has the volume.
