@@ -47,6 +47,26 @@ const PACKAGES: &[Package] = &[
         reason: "keeps that client apart from the machine's packages",
     },
     Package { name: "git", shown_by: "/usr/bin/git", reason: "gives the story the repository's own sources" },
+    Package { name: "fio", shown_by: "/usr/bin/fio", reason: "writes and verifies on the filesystem" },
+    Package {
+        name: "stress-ng",
+        shown_by: "/usr/bin/stress-ng",
+        reason: "stresses the filesystem and verifies",
+    },
+    Package { name: "dbench", shown_by: "/usr/bin/dbench", reason: "plays a file server's load" },
+    Package { name: "acl", shown_by: "/usr/bin/getfacl", reason: "compares ACLs of two trees" },
+    Package { name: "attr", shown_by: "/usr/bin/getfattr", reason: "compares attributes of two trees" },
+    Package {
+        name: "sqlite3",
+        shown_by: "/usr/bin/sqlite3",
+        reason: "a database that is killed on the filesystem",
+    },
+    Package {
+        name: "postgresql-15",
+        shown_by: "/usr/lib/postgresql/15/bin/postgres",
+        reason: "a database that is killed on the filesystem",
+    },
+    Package { name: "procps", shown_by: "/usr/bin/pkill", reason: "kills the databases" },
     Package { name: "binutils", shown_by: "/usr/bin/strip", reason: "strips the programs of the image" },
 ];
 

@@ -13,4 +13,5 @@ pub mod mounts;
 pub mod places;
 pub mod process;
 pub mod progress;
+pub mod suites;
 pub mod test;
