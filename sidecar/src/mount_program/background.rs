@@ -19,7 +19,7 @@ pub fn log(path: Option<&Path>) -> io::Result<File> {
 /// before; in the service's process it returns the service's code in its own time.
 ///
 /// Only for a process that has one thread.
-pub fn run(log: File, service: impl FnOnce(&mut dyn FnMut()) -> i32) -> io::Result<i32> {
+pub fn run(log: &File, service: impl FnOnce(&mut dyn FnMut()) -> i32) -> io::Result<i32> {
     let (mut told, tells) = io::pipe()?;
     // SAFETY: no other thread runs, as the caller sees to, so that no lock can be held in the child for ever.
     let child = match unsafe { fork() }? {
@@ -27,7 +27,7 @@ pub fn run(log: File, service: impl FnOnce(&mut dyn FnMut()) -> i32) -> io::Resu
         ForkResult::Child => {
             drop(told);
             let mut tells = Some(tells);
-            return Ok(service(&mut || ready(&log, tells.take())));
+            return Ok(service(&mut || ready(log, tells.take())));
         }
     };
     drop(tells);
@@ -45,7 +45,7 @@ fn ready(log: &File, tells: Option<io::PipeWriter>) {
     let _ = setsid();
     let _ = rustix::process::chdir("/");
     let nowhere = File::open("/dev/null");
-    let _ = nowhere.map(|nowhere| nix::unistd::dup2_stdin(nowhere));
+    let _ = nowhere.map(nix::unistd::dup2_stdin);
     let _ = nix::unistd::dup2_stdout(log);
     let _ = nix::unistd::dup2_stderr(log);
     // If nobody listens any more, the mount serves all the same.

@@ -148,7 +148,7 @@ fn mount(args: &Arguments) -> Result<i32, CallError> {
     };
     let volume = options.volume(backing, target);
     let serve = |ready: &mut dyn FnMut()| mount_code(offline::mount_in_manner(&volume, &manner, ready));
-    background::run(log, serve).map_err(CallError::Background)
+    background::run(&log, serve).map_err(CallError::Background)
 }
 
 /// Where the ciphertext of `source` lies.

@@ -14,8 +14,8 @@ use thiserror::Error;
 use crate::cli::{MountArgs, ProfileArgs};
 use crate::mount::Look;
 
-/// How long an earlier mount of the volume may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an earlier mount of the volume may take to end: its server syncs the storage, which may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An option that is wrong.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -55,6 +55,7 @@ impl Flags {
 
 /// All options of a call.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is an option of its own
 pub struct Options {
     /// Change a mount that is there.
     pub remount: bool,
@@ -147,7 +148,7 @@ impl Options {
             "wait" => self.patience = Duration::from_secs(number("wait", value)?.into()),
             "max_read" => self.max_read = Some(number("max_read", value)?),
             "fsname" => self.fsname = Some(value.to_owned()),
-            "fstype" if value == "fuse" || value.starts_with("fuse.") => self.fstype = value.to_owned(),
+            "fstype" if value == "fuse" || value.starts_with("fuse.") => value.clone_into(&mut self.fstype),
             "fstype" => return Err(OptionsError::Value("fstype", value.to_owned())),
             "subtype" => self.fstype = format!("fuse.{value}"),
             "accept_origin" => self.accept_origin.push(value.to_owned()),
