@@ -17,7 +17,7 @@ struct Package {
     reason: &'static str,
 }
 
-/// What the cluster, its build and the images need beyond Rust, Go and a C compiler.
+/// What the tests, the cluster, its build and the images need beyond Rust, Go and a C compiler.
 const PACKAGES: &[Package] = &[
     Package { name: "iproute2", shown_by: "/sbin/ip", reason: "sets up the node's network" },
     Package { name: "nftables", shown_by: "/usr/sbin/nft", reason: "kube-proxy programs Services with it" },
@@ -67,6 +67,19 @@ const PACKAGES: &[Package] = &[
         reason: "a database that is killed on the filesystem",
     },
     Package { name: "procps", shown_by: "/usr/bin/pkill", reason: "kills the databases" },
+    Package { name: "xfsprogs", shown_by: "/sbin/mkfs.xfs", reason: "formats a disk whose power tests cut" },
+    Package {
+        name: "nbdkit",
+        shown_by: "/usr/bin/nbdkit",
+        reason: "is a disk that fails when tests want it",
+    },
+    Package { name: "libnbd-bin", shown_by: "/usr/bin/nbdfuse", reason: "shows that disk to the kernel" },
+    Package { name: "fuse3", shown_by: "/usr/bin/fusermount3", reason: "mounts for nbdfuse and gocryptfs" },
+    Package {
+        name: "gocryptfs",
+        shown_by: "/usr/bin/gocryptfs",
+        reason: "loses data in a power cut: shows that the test of ours can fail",
+    },
     Package { name: "binutils", shown_by: "/usr/bin/strip", reason: "strips the programs of the image" },
 ];
 
