@@ -58,6 +58,9 @@ pub struct PowerArgs {
     /// How often.
     #[arg(long, default_value_t = 200)]
     pub rounds: u32,
+    /// A fresh disk for each round, so that what a round broke is not found by the next one too.
+    #[arg(long)]
+    pub fresh: bool,
     /// For the same choices as another trial.
     #[arg(long)]
     pub seed: Option<u64>,

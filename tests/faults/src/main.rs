@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use clap::Parser;
 
 use args::{Arguments, Command, PowerArgs, Served};
-use faults::power::{self, Trial};
+use faults::power::{self, Outcome, Trial};
 use faults::{Kind, Place, RootKey};
 
 fn main() -> ExitCode {
@@ -56,25 +56,33 @@ fn try_power(args: &PowerArgs) -> Result<ExitCode> {
         Served::Gocryptfs => Kind::Gocryptfs,
         Served::Storage => Kind::Storage,
     };
-    let trial = Trial {
-        format: args.storage,
-        kind,
-        rounds: args.rounds,
-        seed: args.seed.unwrap_or_else(faults::dice::seed),
-    };
+    let seed = args.seed.unwrap_or_else(faults::dice::seed);
+    let mut trial = Trial { format: args.storage, kind, rounds: args.rounds, seed };
     println!("{trial:?}");
-    let outcome = power::run(&program, &trial)?;
+    let mut trials = 1;
+    if args.fresh {
+        (trials, trial.rounds) = (args.rounds, 1);
+    }
+    let mut bad = 0;
+    for _ in 0..trials {
+        let outcome = power::run(&program, &trial)?;
+        bad += outcome.bad_rounds;
+        report(&outcome);
+        trial.seed += 1;
+    }
+    println!("rounds with broken promises: {bad} of {}", args.rounds);
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(outcome: &Outcome) {
     for problem in &outcome.findings.broken {
         println!("{problem}");
     }
     println!(
-        "rounds {}, with broken promises {}, with changes in flight that are gone {}; promises kept {}, broken {}",
+        "rounds {}, with changes in flight that are gone {}; promises kept {}, broken {}",
         outcome.rounds,
-        outcome.bad_rounds,
         outcome.rounds_with_undone,
         outcome.findings.kept,
         outcome.findings.broken.len()
     );
-    let good = outcome.bad_rounds == 0;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -107,11 +107,33 @@ fn own_namespace() -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.context("make a mount namespace")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).context("part the mounts from those of others")?;
-    // What others have mounted there they may want to unmount, wholly.
-    for target in mounts(&std::env::temp_dir()) {
+    // Others may want to unmount theirs, wholly.
+    for target in of_others()? {
         let _ = rustix::mount::unmount(&target, UnmountFlags::DETACH);
     }
     Ok(())
+}
+
+/// Mounts that nothing here needs and that others may have made for a while, the innermost first: of loop devices and FUSE, and
+/// in the directory for temporary files.
+fn of_others() -> Result<Vec<PathBuf>> {
+    let temporary = std::env::temp_dir();
+    let needed = [std::env::current_exe()?, std::env::current_dir()?, temporary.clone()];
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo").context("list the mounts")?;
+    let mut found = Vec::new();
+    for line in table.lines() {
+        let Some((place, kind)) = line.split_once(" - ") else { continue };
+        let target = PathBuf::from(place.split(' ').nth(4).unwrap_or_default());
+        let mut kind = kind.split(' ');
+        let is_fuse = kind.next().is_some_and(|kind| kind.starts_with("fuse"));
+        let is_loop = kind.next().is_some_and(|device| device.starts_with("/dev/loop"));
+        let is_needed = needed.iter().any(|path| path.starts_with(&target));
+        if !is_needed && (is_fuse || is_loop || target.starts_with(&temporary)) {
+            found.push(target);
+        }
+    }
+    found.reverse();
+    Ok(found)
 }
 
 /// What is mounted at and below `path`, the innermost first.
