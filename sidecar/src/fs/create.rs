@@ -69,6 +69,7 @@ impl EncryptedFs {
         let entry = self.known(parent, name, (Anchor::made(file), stat))?;
         let inode = self.inode(entry.id)?;
         inode.learn_size(0);
+        inode.durable.is_new();
         open_made(&inode).inspect_err(|_| self.forget(entry.id, 1))?;
         Ok(entry)
     }

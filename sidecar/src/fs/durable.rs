@@ -6,11 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// See the module.
-#[derive(Default)]
 pub struct Durable {
-    /// Writes within the file so far. Each is counted once the storage has it.
+    /// Writes within the file so far, and one for all that came before. Each is counted once the storage has it.
     overwrites: AtomicU64,
     state: Mutex<State>,
+}
+
+impl Default for Durable {
+    /// Nothing is known.
+    fn default() -> Self {
+        Self { overwrites: AtomicU64::new(1), state: Mutex::default() }
+    }
 }
 
 #[derive(Default)]
@@ -32,6 +38,11 @@ pub struct Mark {
 }
 
 impl Durable {
+    /// The file was just made: nothing came before.
+    pub fn is_new(&self) {
+        self.state().overwrites = 1;
+    }
+
     /// Blocks within the file were written.
     pub fn overwritten(&self) {
         self.overwrites.fetch_add(1, Ordering::SeqCst);
@@ -82,6 +93,9 @@ mod tests {
     fn only_what_was_there_before_a_sync_is_durable_after_it() {
         let durable = Durable::default();
         assert_eq!(durable.size(), 0);
+        assert!(!durable.has_all_overwrites(), "nobody knows what an earlier process wrote");
+        durable.is_new();
+        assert!(durable.has_all_overwrites());
         durable.overwritten();
         let mark = durable.mark(100);
         durable.overwritten();
