@@ -8,6 +8,7 @@
 mod contender;
 mod floor;
 mod ground;
+mod growth;
 mod kms;
 mod measure;
 mod table;
@@ -59,6 +60,9 @@ pub struct Options {
     /// The share of the usual amount of work, for a quick look.
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
+    /// Also measure whether the cost stays flat with a million files and a file of 100 GiB.
+    #[arg(long)]
+    pub growth: bool,
     /// A directory of sources that is unpacked and searched.
     #[arg(long)]
     pub sources: Option<PathBuf>,
@@ -73,8 +77,9 @@ pub struct Options {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(options) => {
-            let figures = measure::run(&options)?;
-            let text = table::render(&figures);
+            let (figures, growth) = measure::run(&options)?;
+            let mut text = table::render(&figures);
+            text.extend(growth.as_ref().map(growth::render));
             print!("{text}");
             if let Some(path) = options.output {
                 std::fs::write(path, text)?;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Options;
 use crate::contender::{Contender, Means, Mounted};
 use crate::ground::Ground;
+use crate::growth::{self, Growth};
 use crate::kms::Kms;
 use crate::work::{Done, WORKS, Work, archive};
 
@@ -30,7 +31,7 @@ pub struct Figures {
 }
 
 /// Runs what `options` choose.
-pub fn run(options: &Options) -> Result<Vec<Figures>> {
+pub fn run(options: &Options) -> Result<(Vec<Figures>, Option<Growth>)> {
     ensure!(rustix::process::geteuid().is_root(), "the benchmark mounts and drops caches: it needs root");
     let dir = options.storage.as_path();
     let _ = fs::remove_dir_all(dir);
@@ -50,11 +51,15 @@ pub fn run(options: &Options) -> Result<Vec<Figures>> {
         .map(|mount| Ground { path: &mount.path, raw: &mount.raw, scale: options.scale, archive: &archive })
         .collect();
     let works = WORKS.iter().filter(|work| chosen(work.name, &options.only));
-    let figures = works.map(|work| alternate(work, &mounts, &grounds, options.rounds)).collect();
+    let figures: Result<Vec<_>> =
+        works.map(|work| alternate(work, &mounts, &grounds, options.rounds)).collect();
+    let ours = mounts.iter().zip(&grounds).find(|(mount, _)| mount.contender == Contender::Cofferdam);
+    let ours = ours.filter(|_| options.growth);
+    let growth = ours.map(|(mount, ground)| growth::measure(mount, ground)).transpose();
     drop(grounds);
     drop(mounts);
     let _ = fs::remove_dir_all(dir);
-    figures
+    Ok((figures?, growth?))
 }
 
 fn alternate(

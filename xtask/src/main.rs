@@ -23,8 +23,8 @@ enum Command {
     Demo,
     /// Write every generated file.
     Generate,
-    /// Measure what Cofferdam costs, side by side on a real cluster, and write bench/RESULTS.md.
-    Bench,
+    /// Measure what Cofferdam costs, side by side, and write bench/RESULTS.md.
+    Bench(bench::Options),
     /// Check and test everything, on a real cluster too.
     Test(test::Options),
     /// The real one-node Kubernetes of the tests and the demo.
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(),
-        Command::Bench => bench::run(),
+        Command::Bench(options) => bench::run(&options),
         Command::Generate => generate::run(),
         Command::Test(options) => test::run(&options),
         Command::Cluster(command) => cluster::command::run(command),

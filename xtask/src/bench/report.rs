@@ -1,4 +1,4 @@
-//! The table of figures. Invariant: pure, but for the description of the machine.
+//! The page of figures. Invariant: pure, but for the description of the machine.
 
 use std::fs;
 
@@ -29,18 +29,37 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The page.
-pub fn render(figures: &Figures) -> String {
+/// Headings of the sections.
+pub const PODS: &str = "## Pods";
+/// See [`PODS`].
+pub const FILESYSTEM: &str = "## The encrypted filesystem";
+const TITLE: &str = "# What Cofferdam costs\n\nMeasured by `cargo xtask bench`; each section says on what.\n";
+
+/// The page `before` with `section` under `heading`, in the place of the section of that heading.
+pub fn with_section(before: &str, heading: &str, section: &str) -> String {
+    let mut page = TITLE.to_owned();
+    for wanted in [FILESYSTEM, PODS] {
+        let kept = before
+            .split_once(&format!("{wanted}\n"))
+            .map(|(_, rest)| rest.split("\n## ").next().unwrap_or_default());
+        let body = if wanted == heading { Some(section) } else { kept };
+        if let Some(body) = body {
+            page += &format!("\n{wanted}\n\n{}\n", body.trim());
+        }
+    }
+    page
+}
+
+/// The section on pods.
+pub fn pods(figures: &Figures) -> String {
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let rows = [
         ("injection adds to a pod's start, median", figures.added_ms / 1000.0, "s", 1.5),
         ("an idle sidecar's resident memory", mib(figures.idle_kib as f64 * 1024.0), "MiB", 40.0),
         ("the image's files", mib(figures.image_bytes as f64), "MiB", 60.0),
     ];
-    let mut text = format!(
-        "# What Cofferdam costs\n\nMeasured by `cargo xtask bench` (release build) on {}.\n\n| | measured | goal | |\n|---|---|---|---|\n",
-        machine()
-    );
+    let mut text =
+        format!("Release build, on {}.\n\n| | measured | goal | |\n|---|---|---|---|\n", machine());
     for (what, value, unit, goal) in rows {
         let verdict = if value <= goal { "reached" } else { "missed" };
         text += &format!("| {what} | {value:.2} {unit} | ≤ {goal} {unit} | {verdict} |\n");
@@ -52,7 +71,8 @@ pub fn render(figures: &Figures) -> String {
     )
 }
 
-fn machine() -> String {
+/// Processor and kernel.
+pub fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
@@ -81,10 +101,24 @@ mod tests {
             idle_kib: 1,
             image_bytes: 1,
         };
-        let text = render(&figures);
+        let text = pods(&figures);
         assert!(
             text.contains("3.00 s | ≤ 1.5 s | missed") && text.contains("0.00 MiB | ≤ 40 MiB | reached"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_section_takes_the_place_of_the_older_one_and_leaves_the_other() {
+        let both = with_section(
+            &with_section("", PODS, "old pods\n"),
+            FILESYSTEM,
+            "files\n\n### On disk\n\ntable\n",
+        );
+        let page = with_section(&both, PODS, "new pods\n");
+        assert_eq!(
+            page,
+            format!("{TITLE}\n{FILESYSTEM}\n\nfiles\n\n### On disk\n\ntable\n\n{PODS}\n\nnew pods\n")
         );
     }
 }

@@ -7,7 +7,7 @@ pub mod command;
 mod layer;
 mod libraries;
 mod packages;
-mod programs;
+pub mod programs;
 
 use std::path::Path;
 
