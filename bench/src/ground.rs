@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+/// A tmpfs cannot lose its pages; a mount that is itself measured by hand (FUSE) is to stay cold.
+const NOT_WARMED: [i64; 2] = [0x0102_1994, 0x6573_5546];
 /// How long servers may take to hear what was forgotten.
 const SETTLE: Duration = Duration::from_millis(400);
 
@@ -38,9 +40,7 @@ impl Ground<'_> {
     pub fn cool(&self) -> Result<()> {
         rustix::fs::sync();
         fs::write("/proc/sys/vm/drop_caches", "3").context("drop the kernel's caches")?;
-        // A tmpfs cannot lose its pages; a mount that is itself measured by hand is to stay cold.
-        const KEPT: [i64; 2] = [0x0102_1994, 0x6573_5546];
-        if !KEPT.contains(&(rustix::fs::statfs(self.raw)?.f_type as i64)) {
+        if !NOT_WARMED.contains(&(rustix::fs::statfs(self.raw)?.f_type as i64)) {
             warm(self.raw)?;
         }
         // Every mount's server is told what the kernel forgot; none of them is to be busy with that when work begins.

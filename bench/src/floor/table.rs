@@ -24,9 +24,12 @@ pub struct Open {
     pub writable: bool,
 }
 
+/// A node, its object (device and number), and how many lookups the kernel has of it.
+type Known = (Arc<Node>, (u64, u64), u64);
+
 #[derive(Default)]
 struct Maps {
-    by_id: HashMap<u64, (Arc<Node>, (u64, u64), u64)>,
+    by_id: HashMap<u64, Known>,
     by_object: HashMap<(u64, u64), u64>,
     next: u64,
 }

@@ -43,6 +43,7 @@ pub struct Work {
     pub after: fn(&Ground<'_>) -> Result<()>,
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it stands where work that may fail stands")]
 fn nothing(_: &Ground<'_>) -> Result<()> {
     Ok(())
 }

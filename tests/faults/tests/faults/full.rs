@@ -103,7 +103,7 @@ fn nothing_fits(mut server: Server) {
         assert!(std::fs::read(server.path("still")).unwrap() == still);
         assert!(std::fs::read(server.path("pages")).unwrap() == pages);
         assert!(std::fs::read(server.path("big")).unwrap() == acknowledged);
-        assert!(std::fs::read(server.path("sparse")).unwrap() == [0; 10 * BLOCK]);
+        assert!(std::fs::read(server.path("sparse")).unwrap() == vec![0; 10 * BLOCK]);
         server.restart().unwrap();
     }
 }
