@@ -33,12 +33,14 @@ pub enum Kind {
     Strict,
     /// With headers of two pages, a slot in each.
     TwoPages,
+    /// Owners and modes in attributes of ours.
+    Virtual,
 }
 
 impl Kind {
     /// The kind that a line begins with, and the rest of it.
     pub fn split(line: &str) -> (Self, &str) {
-        let kinds = [Self::Strict, Self::TwoPages];
+        let kinds = [Self::Strict, Self::TwoPages, Self::Virtual];
         let found = kinds.iter().find_map(|kind| Some((*kind, line.strip_prefix(&kind.to_string())?)));
         found.unwrap_or((Self::Plain, line))
     }
@@ -50,6 +52,7 @@ impl std::fmt::Display for Kind {
             Self::Plain => "",
             Self::Strict => "strict: ",
             Self::TwoPages => "two pages: ",
+            Self::Virtual => "virtual: ",
         })
     }
 }
@@ -73,7 +76,7 @@ impl Volume {
         let options = Options {
             volume,
             geometry,
-            ownership: Ownership::Native,
+            ownership: if kind == Kind::Virtual { Ownership::Virtual } else { Ownership::Native },
             strict: kind == Kind::Strict,
             read_only: false,
             storage_entries: Vec::new(),
