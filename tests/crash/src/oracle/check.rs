@@ -187,7 +187,7 @@ fn write_again(volume: &Volume, mut app: App, dir: &Path, found: &Names) -> Resu
     let mut wanted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut by_object: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for (path, file) in &found.files {
-        if file.contents.is_none() {
+        if file.contents.is_none() && !by_object.contains_key(&file.ino) {
             app.empty(path).map_err(|error| format!("empty {path}: {error:?}"))?;
         }
         let old = by_object.get(&file.ino).or(file.contents.as_ref()).cloned().unwrap_or_default();
