@@ -43,7 +43,8 @@ impl Default for Look {
     }
 }
 
-/// A mounted and served filesystem; unmounted (lazily, if it is in use) when it is dropped.
+/// A mounted and served filesystem; unmounted (lazily, if it is in use) when it is dropped, unless somebody did that: by then
+/// another filesystem may be mounted there.
 pub struct Mounted {
     session: Session,
     target: PathBuf,
@@ -125,7 +126,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.is_ours {
+        let gone = self.session.wait_for(Duration::ZERO) == Some(End::Unmounted);
+        if self.is_ours && !gone {
             let _ = rustix::mount::unmount(&self.target, UnmountFlags::DETACH);
         }
     }

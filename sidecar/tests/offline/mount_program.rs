@@ -16,7 +16,7 @@ const BEGIN: &str = r#"
     trap 'code=$?; for target in plain other; do umount -l "$target" 2>/dev/null || true; done; exit $code' EXIT
     options="profile=$PWD/data.yaml,allow_loopback_http,root=$PWD/raw"
     in_volume() { mount -t fuse.cofferdam "$1" "$PWD/$2" -o "$options,fstype=fuse,$3"; }
-    server() { sed -n 's/^.*"holder":"process \([0-9]*\) .*$/\1/p' raw/non1/.cofferdam/lease | head -n 1; }
+    server() { sed -n 's/^.*"holder":"process \([0-9]*\) .*$/\1/p' raw/${1:-non1}/.cofferdam/lease | head -n 1; }
 "#;
 
 /// Runs a script; what it said. Returning at all shows that no server keeps the script's output open.
@@ -70,6 +70,23 @@ fn the_server_ends_with_its_mount() {
     let text = "in_volume non1 plain rw; pid=$(server); kill -0 $pid; echo served; umount plain
         for _ in $(seq 100); do kill -0 $pid 2>/dev/null || { echo ended; exit 0; }; sleep 0.05; done";
     prints(&place, text, "served ended");
+}
+
+#[test]
+fn a_server_that_ends_leaves_alone_what_was_mounted_in_its_place() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    // Its mount is gone at once, and its process a moment later; that moment is drawn out here.
+    let text = "in_volume non1 plain rw; before=non1
+        for name in non2 non1 non2; do
+            pid=$(server $before); before=$name; umount plain; kill -STOP $pid || true
+            in_volume $name plain rw; kill -CONT $pid || true
+            for _ in $(seq 200); do kill -0 $pid 2>/dev/null || break; sleep 0.05; done
+            df --output=source plain | tail -n 1
+        done";
+    prints(&place, text, "non2 non1 non2");
 }
 
 #[test]
