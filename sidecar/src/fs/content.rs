@@ -23,12 +23,12 @@ use crate::sweep::region_file::{self, Durability, RegionError};
 impl EncryptedFs {
     /// The key of a file; `None` if it has no header. Waits for the key store where the key is not here or is stale.
     pub(super) fn key(&self, inode: &Inode, open: &OpenFile) -> Result<Option<Arc<FileKey>>, FsError> {
-        self.key_or(open, || self.fetch(inode, open))
+        self.key_or(inode, open, || self.fetch(inode, open))
     }
 
     /// The key of a file that will be written; makes a header if it has none.
     pub(super) fn key_for_writing(&self, inode: &Inode, open: &OpenFile) -> Result<Arc<FileKey>, FsError> {
-        let key = self.key_or(open, || match self.fetch(inode, open)? {
+        let key = self.key_or(inode, open, || match self.fetch(inode, open)? {
             Some(key) => Ok(Some(key)),
             None => self.create_header(inode, open).map(Some),
         })?;
@@ -38,6 +38,7 @@ impl EncryptedFs {
     /// The key of an open file, or what `fetch` gets.
     fn key_or(
         &self,
+        inode: &Inode,
         open: &OpenFile,
         fetch: impl FnOnce() -> Result<Option<FileKey>, FsError>,
     ) -> Result<Option<Arc<FileKey>>, FsError> {
@@ -53,7 +54,7 @@ impl EncryptedFs {
                 return Ok(Some(key));
             }
         }
-        self.counted(result)
+        self.counted(inode, result)
     }
 
     fn is_fresh(&self, key: &FileKey) -> bool {
@@ -71,6 +72,8 @@ impl EncryptedFs {
             }
             return Ok(None);
         };
+        // Without a slot there is nothing to ask for.
+        region.current().map_err(FsError::Header)?;
         let opened = self.keys.open(&region)?;
         let key = self.file_key(&opened.dek, region.preamble(), since)?;
         if let Some(slot) = opened.upgrade {
@@ -104,6 +107,11 @@ impl EncryptedFs {
         }
     }
 
+    /// Fails if there is something at the start of a file, and it is no header.
+    pub(super) fn check_empty(&self, file: &File) -> Result<(), FsError> {
+        region_file::read::<Preamble>(file).map(drop).map_err(header_error)
+    }
+
     /// Writes the header of a file that gets its first byte.
     fn create_header(&self, inode: &Inode, open: &OpenFile) -> Result<FileKey, FsError> {
         let since = Instant::now();
@@ -115,6 +123,8 @@ impl EncryptedFs {
         let key = self.file_key(&dek, &preamble, since)?;
         let region = HeaderRegion::create(preamble, slot);
         let bytes = region.encode().map_err(|_| FsError::HeaderWrite)?;
+        // Nobody cuts the file to nothing meanwhile: what they measured would take the header away again.
+        let _held = open.ranges.hold_from(0);
         // Blocks behind a header that was never written belong to no key.
         if file.metadata()?.len() > 0 {
             file.set_len(0)?;

@@ -51,6 +51,8 @@ pub struct Inode {
     /// What of it is known to be on the device.
     pub durable: Durable,
     size: AtomicU64,
+    /// Counts changes to a smaller size.
+    cuts: AtomicU64,
     used: AtomicBool,
     /// Handles, so that nobody needs the lock to know.
     handles: AtomicU32,
@@ -86,6 +88,7 @@ impl Inode {
             cached: AtomicBool::new(false),
             durable: Durable::default(),
             size: AtomicU64::new(UNKNOWN),
+            cuts: AtomicU64::new(0),
             used: AtomicBool::new(true),
             handles: AtomicU32::new(0),
             place: Mutex::new(Place { name, fd, orphan: None, pinned }),
@@ -108,9 +111,21 @@ impl Inode {
 
     /// Sets the plaintext size.
     pub fn set_size(&self, size: u64) {
-        if self.size.swap(size, Ordering::AcqRel) > size {
+        if self.size.swap(size, Ordering::SeqCst) > size {
             self.durable.cut(size);
         }
+    }
+
+    /// Sets a smaller plaintext size, before anything is cut off on the storage. Who reads without holding the blocks and finds
+    /// [`Self::cuts`] changed afterwards may have met a block between its two states.
+    pub fn cut_to(&self, size: u64) {
+        self.set_size(size);
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often the file was made shorter.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::SeqCst)
     }
 
     /// A regular file.

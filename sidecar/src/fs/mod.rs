@@ -12,6 +12,7 @@ mod buffer;
 mod connection;
 mod content;
 mod create;
+mod damage;
 mod directory;
 mod durable;
 mod error;

@@ -68,11 +68,13 @@ impl EncryptedFs {
                 self.clear_privileges(inode)?;
             }
         }
-        // A file with nothing in it may have no header to look at.
-        if self.known_size(inode, &open.for_reading())? > 0 {
+        let file = open.for_reading();
+        if self.known_size(inode, &file)? > 0 {
             self.key(inode, &open)?;
         } else {
             self.keys.permit()?;
+            // A file with nothing in it may have no header. One that is cut or damaged is no empty file.
+            self.counted(inode, self.check_empty(&file))?;
         }
         if !inode.cached.swap(true, Ordering::SeqCst) && !how.write {
             open.is_new_to_kernel();
@@ -154,17 +156,6 @@ impl EncryptedFs {
         let physical = file.metadata()?.len();
         let measure = measure(file, self.options.geometry, physical)?;
         Ok(inode.learn_size(measure.size))
-    }
-
-    /// Counts what a person should hear of.
-    pub(super) fn counted<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
-        if let Err(error) = &result
-            && error.is_damage()
-        {
-            Counters::add(&self.counters.damaged, 1);
-            tracing::warn!(%error, "a file does not open as it was sealed");
-        }
-        result
     }
 }
 

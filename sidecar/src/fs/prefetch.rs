@@ -43,9 +43,9 @@ impl EncryptedFs {
         let file: &File = &open.for_reading();
         let size = self.known_size(inode, file)?;
         let Ok(range) = key.geometry.covering(0, size.clamp(1, MOST)) else { return Ok(false) };
-        let blocks = self.read_blocks(file, &key, range, size, scratch)?;
+        let found = self.read_blocks(file, &key, range, size, scratch)?;
         let len = size as usize;
-        if size > MOST || blocks * PAYLOAD < len {
+        if size > MOST || found.blocks * PAYLOAD < len || found.is_between_sizes {
             return Ok(false);
         }
         Ok(cache.remember(inode.id, 0, &scratch.plain.bytes()[..len]).is_ok())

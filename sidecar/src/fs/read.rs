@@ -14,6 +14,14 @@ use super::measure::read_up_to;
 use super::open::opened;
 use super::{Counters, EncryptedFs};
 
+/// What a read of blocks found.
+pub(super) struct Found {
+    /// How many blocks there were; fewer than asked for if the file was cut meanwhile.
+    pub blocks: usize,
+    /// The last block of the file was among them and says another size: somebody is adding to the file or cutting it.
+    pub is_between_sizes: bool,
+}
+
 impl EncryptedFs {
     /// Reads up to `len` bytes (at most [`MAX_IO`]) of the open file `id` at `offset`; fewer at its end.
     pub fn read<'s>(
@@ -29,6 +37,7 @@ impl EncryptedFs {
         let Some(key) = self.key(&inode, &open)? else { return Ok(&[]) };
         let _pass = self.gate.enter(false)?;
         let file = open.for_reading();
+        let cuts = inode.cuts();
         let size = self.known_size(&inode, &file)?;
         let len = (len.min(MAX_IO) as u64).min(size.saturating_sub(offset));
         if len == 0 {
@@ -37,15 +46,17 @@ impl EncryptedFs {
         let range =
             key.geometry.covering(offset, len).map_err(|_| FsError::Refused(rustix::io::Errno::FBIG))?;
         let first = self.read_blocks(&file, &key, range, size, scratch);
-        let blocks = match first {
-            Err(FsError::Block(CipherError::Block { .. })) => {
-                // A page may have been read while it was being written: once more, while nobody writes it.
+        let (blocks, len) = match first {
+            Ok(found) if inode.cuts() == cuts && !found.is_between_sizes => (found.blocks, len),
+            // A page may have been read while it was being written or cut: once more, while nobody writes it.
+            Ok(_) | Err(FsError::Block(CipherError::Block { .. })) => {
                 let _held = open.ranges.hold(range.first(), range.first() + range.count() - 1);
                 Counters::add(&self.counters.reread, 1);
+                let size = self.known_size(&inode, &file)?;
                 let second = self.read_blocks(&file, &key, range, size, scratch);
-                self.counted(second)?
+                (self.counted(&inode, second)?.blocks, len.min(size.saturating_sub(offset)))
             }
-            other => self.counted(other)?,
+            other => (self.counted(&inode, other)?.blocks, len),
         };
         let start = (offset - range.first() * PAYLOAD as u64) as usize;
         let end = (start + len as usize).min(blocks * PAYLOAD).max(start);
@@ -53,7 +64,7 @@ impl EncryptedFs {
         Ok(&scratch.plain.bytes()[start..end])
     }
 
-    /// Opens the blocks of `range` into the scratch's plaintext; how many there were (fewer if the file was cut meanwhile).
+    /// Opens the blocks of `range` of a file of `size` bytes into the scratch's plaintext.
     pub(super) fn read_blocks(
         &self,
         file: &File,
@@ -61,24 +72,27 @@ impl EncryptedFs {
         range: BlockRange,
         size: u64,
         scratch: &mut Scratch,
-    ) -> Result<usize, FsError> {
+    ) -> Result<Found, FsError> {
+        let end = last_block(size);
         let count = range.count() as usize;
         let plain = scratch.plain.bytes()[..count * PAYLOAD].as_chunks_mut::<PAYLOAD>().0;
-        let mut done = 0;
+        let mut found = Found { blocks: 0, is_between_sizes: false };
         for plain in plain.chunks_mut(PIECE) {
-            let first = range.first() + done as u64;
+            let first = range.first() + found.blocks as u64;
             let pages = &mut scratch.pages.bytes()[..plain.len() * PAGE];
             let read = read_up_to(file, pages, key.geometry.block_offset(first))?;
             let pages = pages[..read].as_chunks::<PAGE>().0;
-            done += pages.len();
+            found.blocks += pages.len();
             for ((index, page), out) in (first..).zip(pages).zip(&mut *plain) {
-                self.open_page(key, index, page, size, out)?;
+                let opened = self.open_page(key, index, page, size, out)?;
+                found.is_between_sizes |=
+                    end.is_some_and(|(last, len)| index == last && opened != Opened::Data(len));
             }
             if pages.len() < plain.len() {
                 break;
             }
         }
-        Ok(done)
+        Ok(found)
     }
 
     /// Opens one block of a file of `size` bytes.
@@ -97,4 +111,10 @@ impl EncryptedFs {
         }
         Ok(opened)
     }
+}
+
+/// The last block of a file of `size` bytes and how many it holds; `None` if the file is empty.
+fn last_block(size: u64) -> Option<(u64, usize)> {
+    let last = size.checked_sub(1)? / PAYLOAD as u64;
+    Some((last, (size - last * PAYLOAD as u64) as usize))
 }

@@ -32,10 +32,11 @@ impl EncryptedFs {
             let _pass = self.gate.enter(false)?;
             let _held = open.ranges.hold_from(0);
             // No key is asked for, so nothing else has told yet that this is a file that we may cut.
-            self.counted(self.check_header(&file))?;
-            let physical = file.metadata()?.len();
-            file.set_len(physical.min(self.options.geometry.header_len()))?;
-            inode.set_size(0);
+            self.counted(inode, self.check_header(&file))?;
+            let (old, physical) = (self.known_size(inode, &file)?, file.metadata()?.len());
+            inode.cut_to(0);
+            let cut = file.set_len(physical.min(self.options.geometry.header_len()));
+            cut.inspect_err(|_| inode.set_size(old))?;
             return touch(&file);
         }
         let key = self.key_for_writing(inode, &open)?;
@@ -48,7 +49,7 @@ impl EncryptedFs {
             std::cmp::Ordering::Equal => touch(&file),
             std::cmp::Ordering::Greater => self.grow(&target, size),
         };
-        self.counted(result)
+        self.counted(inode, result)
     }
 
     /// Makes a file shorter.
@@ -56,22 +57,30 @@ impl EncryptedFs {
         let (last, len) = last_block(size);
         let mut plain = [0; PAYLOAD];
         let opened = self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
+        let mut held = match opened {
+            Opened::Hole => 0,
+            Opened::Data(held) => held,
+        };
         // It is about to be the last block: what is found after a crash must not end before the new size. So it must be there
         // before the cut is, also where it filled a hole since the last sync.
-        let fills = is_shorter(opened, len);
+        let fills = held < len;
         if fills {
             target.write_block(last, &plain)?;
+            held = PAYLOAD;
         }
         if fills || !target.inode.durable.has_all_overwrites() {
             self.settle(target)?;
         }
-        target.file.set_len(target.key.geometry.block_offset(last + 1))?;
-        // Until that block has its new length, the file ends where it did, or with all of the block.
-        target.inode.set_size(target.size.min((last + 1) * PAYLOAD_U64));
-        if opened != Opened::Data(len) {
-            target.write_block(last, &plain[..len])?;
+        // From here on nobody is told of a size or of bytes between the two states.
+        target.inode.cut_to(size);
+        let cut = target.file.set_len(target.key.geometry.block_offset(last + 1));
+        cut.inspect_err(|_| target.inode.set_size(target.size))?;
+        if held != len {
+            // Until that block has its new length, the file ends where it did, or with all that the block holds.
+            let between = target.size.min(last * PAYLOAD_U64 + held as u64);
+            let written = target.write_block(last, &plain[..len]);
+            written.inspect_err(|_| target.inode.set_size(between))?;
         }
-        target.inode.set_size(size);
         Ok(())
     }
 
@@ -101,14 +110,6 @@ impl EncryptedFs {
         }
         target.inode.set_size(size);
         Ok(())
-    }
-}
-
-/// Whether a block of which `len` bytes count holds fewer: a hole, or one that was the last once and not filled since.
-fn is_shorter(opened: Opened, len: usize) -> bool {
-    match opened {
-        Opened::Hole => true,
-        Opened::Data(found) => found < len,
     }
 }
 

@@ -134,7 +134,7 @@ impl EncryptedFs {
         let _held = open.ranges.hold_from(0);
         let old = self.known_size(&inode, &file)?;
         let target = Target { file: &file, key: &key, inode: &inode, size: old };
-        if size > old { self.counted(self.grow(&target, size)) } else { Ok(()) }
+        if size > old { self.counted(&inode, self.grow(&target, size)) } else { Ok(()) }
     }
 
     /// Makes `offset..end` read as zeros, as far as the file goes.
@@ -157,7 +157,7 @@ impl EncryptedFs {
         let size = self.known_size(&inode, &file)?;
         let target = Target { file: &file, key: &key, inode: &inode, size };
         let result = self.zero_held(&target, offset, end.min(size), scratch);
-        self.counted(result)
+        self.counted(&inode, result)
     }
 
     fn zero_held(

@@ -118,7 +118,7 @@ impl EncryptedFs {
         let (_held, size) = self.hold_for_write(&inode, &open, &file, range, offset + len)?;
         let target = Target { file: &file, key: &key, inode: &inode, size };
         let written = self.write_held(&target, range, offset, data, scratch);
-        let written = self.counted(written)?;
+        let written = self.counted(&inode, written)?;
         Counters::add(&self.counters.written_bytes, written as u64);
         Ok(written)
     }

@@ -176,3 +176,12 @@ fn there_are_no_acls_with_virtual_ownership() {
     assert_eq!(errno(volume.fs.getxattr(id, acl)), libc::EOPNOTSUPP);
     assert_eq!(errno(volume.fs.setxattr(id, acl, b"", 0, false)), libc::EOPNOTSUPP);
 }
+
+#[test]
+fn storage_without_user_attributes_does_not_serve_virtual_ownership() {
+    let Some((_mount, volume)) = mounted_volume("ramfs", None) else { return };
+    let options = Options { ownership: Ownership::Virtual, ..volume.options.clone() };
+    let root = std::fs::File::open(volume.dir.path()).unwrap();
+    let made = EncryptedFs::new(root.as_fd(), options, Arc::clone(&volume.keys) as _);
+    assert_eq!(made.err().map(|error| error.errno()), Some(libc::EOPNOTSUPP));
+}

@@ -8,6 +8,7 @@ mod data;
 mod keys;
 mod namespace;
 mod space;
+mod tampering;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
