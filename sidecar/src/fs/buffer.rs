@@ -4,6 +4,8 @@
 //! nothing.
 
 use envelope::{PAGE, PAYLOAD};
+use rustix::mm::{Advice, madvise};
+use zeroize::Zeroize;
 
 /// The largest read or write, in bytes of plaintext.
 pub const MAX_IO: usize = 1 << 20;
@@ -28,6 +30,21 @@ impl Buffer {
         Self { bytes, start, len }
     }
 
+    /// Makes all bytes zero again. Whole pages go back to the kernel, so that those that were never touched are not touched now;
+    /// only a kernel before 5.18 does not take them if they are locked.
+    pub fn wipe(&mut self) {
+        let bytes = self.bytes();
+        let pages = bytes.len() / PAGE * PAGE;
+        let (whole, rest) = bytes.split_at_mut(pages);
+        // SAFETY: the pages are whole, private memory of this process that nobody else borrows; the kernel puts pages of zeros
+        // in their place, as a new buffer has.
+        let given = unsafe { madvise(whole.as_mut_ptr().cast(), pages, Advice::LinuxDontneedLocked) };
+        if given.is_err() {
+            whole.zeroize();
+        }
+        rest.zeroize();
+    }
+
     /// All of it.
     pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.len]
@@ -46,6 +63,12 @@ impl Scratch {
         Self { pages: Buffer::new(PIECE * PAGE), plain: Buffer::new(MAX_BLOCKS * PAYLOAD) }
     }
 
+    /// Makes all bytes zero again.
+    pub fn wipe(&mut self) {
+        self.pages.wipe();
+        self.plain.wipe();
+    }
+
     /// Up to `len` bytes for a reply that is no file's data.
     pub fn reply(&mut self, len: usize) -> &mut [u8] {
         let len = len.min(MAX_IO);
@@ -62,6 +85,17 @@ impl Default for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wiped_buffer_is_zeros_to_its_last_byte() {
+        for len in [1, PAGE, 3 * PAGE + 100] {
+            let mut buffer = Buffer::new(len);
+            buffer.bytes().fill(7);
+            buffer.wipe();
+            assert!(buffer.bytes().iter().all(|byte| *byte == 0));
+            buffer.bytes().fill(8);
+        }
+    }
 
     #[test]
     fn a_buffer_starts_at_a_page_and_has_its_length() {

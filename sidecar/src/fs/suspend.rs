@@ -31,6 +31,12 @@ pub trait KernelCache: Send + Sync {
     fn forget_attributes(&self, id: u64) -> io::Result<()>;
     /// Forgets that `name` in `parent` was looked up, and gives the inode back if nobody uses it.
     fn forget_name(&self, parent: u64, name: &CStr) -> io::Result<()>;
+    /// Has every thread that serves wipe its buffers, within `patience`; whether they all have. `files` are inodes of files
+    /// that were served: with none of them there is no plaintext.
+    fn forget_buffers(&self, files: &[u64], patience: Duration) -> bool {
+        let _ = (files, patience);
+        true
+    }
 }
 
 /// How a suspension went.
@@ -44,6 +50,8 @@ pub struct Suspended {
     pub quiet: bool,
     /// What had been written is durable.
     pub synced: bool,
+    /// Every thread that serves has wiped its buffers.
+    pub wiped: bool,
 }
 
 impl EncryptedFs {
@@ -59,10 +67,11 @@ impl EncryptedFs {
         let forgotten = self.forget_pages(Arc::clone(&ids), WRITEBACK) && drained;
         let synced = rustix::fs::syncfs(&self.root).is_ok();
         self.drop_keys(&inodes);
+        let wiped = self.forget_buffers(&ids);
         if !quiet {
             self.forget_stragglers(Arc::clone(&ids));
         }
-        let done = Suspended { inodes: inodes.len(), forgotten, quiet, synced };
+        let done = Suspended { inodes: inodes.len(), forgotten, quiet, synced, wiped };
         tracing::info!(?done, millis = start.elapsed().as_millis() as u64, "data is suspended");
         done
     }
@@ -73,7 +82,8 @@ impl EncryptedFs {
         let work = move || {
             while fs.gate.is_closing() {
                 if fs.gate.wait_until_empty(WRITEBACK) {
-                    fs.forget_pages(ids, WRITEBACK);
+                    fs.forget_pages(Arc::clone(&ids), WRITEBACK);
+                    fs.forget_buffers(&ids);
                     return;
                 }
             }
@@ -81,6 +91,15 @@ impl EncryptedFs {
         if std::thread::Builder::new().name("stragglers".into()).spawn(work).is_err() {
             tracing::error!("cannot watch reads that are still under way");
         }
+    }
+
+    fn forget_buffers(&self, files: &[u64]) -> bool {
+        let wiped = files.is_empty()
+            || self.connection.cache().is_none_or(|cache| cache.forget_buffers(files, UNDER_WAY));
+        if !wiped {
+            tracing::warn!("plaintext may be left in the buffers of threads that did not answer in time");
+        }
+        wiped
     }
 
     /// Suspends for good, because another one has the volume: from now on no metadata is written either, and

@@ -19,6 +19,7 @@ use super::listing::Listing;
 use super::request::{HEADER, Request};
 use super::served::Served;
 use super::session::Shared;
+use super::wipe::wipe_stack;
 use crate::fs::{
     Buffer, Caller, DirEntry, FsError, MAX_IO, NewMode, OpenHow, RenameHow, Scratch, Seek, WriteHow,
 };
@@ -53,6 +54,12 @@ pub struct Worker {
     entries: Vec<MaybeUninit<u8>>,
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
 /// A request that is being answered.
 struct Call<'a> {
     shared: &'a Shared,
@@ -73,6 +80,13 @@ impl Worker {
     /// Where the next request is read to.
     pub fn buffer(&mut self) -> &mut [u8] {
         &mut self.request.bytes()[4096 - DATA_AT..]
+    }
+
+    /// Wipes what requests before have left in the buffers and on the stack.
+    pub fn wipe(&mut self) {
+        self.request.wipe();
+        self.scratch.wipe();
+        wipe_stack();
     }
 
     /// Answers the request of `len` bytes that was read.
@@ -111,6 +125,8 @@ impl Call<'_> {
                 self.ok(&[&convert::statx(&attr, birth)])
             }
             TMPFILE | COPY_FILE_RANGE_64 => Err(FsError::Refused(Errno::OPNOTSUPP)),
+            // The answer to a question that was only to wake this thread; it wants none.
+            code if code == Opcode::NotifyReply as u32 => Ok(()),
             code if code == Opcode::Forget as u32 => {
                 self.forget();
                 Ok(())

@@ -15,6 +15,7 @@ mod pulse;
 mod request;
 mod served;
 mod session;
+mod wipe;
 
 pub use init::{Negotiated, negotiate};
 pub use pulse::{PATIENCE, Pulse, Sign};

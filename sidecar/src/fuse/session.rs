@@ -9,7 +9,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use fuse_backend_rs::abi::fuse_abi::{NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyOpcode, OutHeader};
+use fuse_backend_rs::abi::fuse_abi::{
+    Notify_Retrieve_Out, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyOpcode, OutHeader,
+};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use vm_memory::ByteValued;
@@ -19,6 +21,7 @@ use super::init::Negotiated;
 use super::pool::Pool;
 use super::pulse::Sign;
 use super::served::Served;
+use super::wipe::Wipes;
 use crate::fs::{KernelCache, Waiting};
 
 /// Stack of a serving thread: a few blocks of plaintext at most.
@@ -47,6 +50,7 @@ pub struct Shared {
     pub(super) negotiated: OnceLock<Negotiated>,
     started: Condvar,
     pool: Pool,
+    wipes: Wipes,
     state: Mutex<State>,
 }
 
@@ -86,18 +90,19 @@ impl Session {
 
     fn begin(device: OwnedFd, fs: Arc<dyn Served>, agreed: Option<Negotiated>) -> io::Result<Self> {
         let device = Arc::new(device);
-        let notifier = Notifier { device: Arc::downgrade(&device) };
         let shared = Arc::new(Shared {
             device,
             fs,
             negotiated: OnceLock::new(),
             started: Condvar::new(),
             pool: Pool::new(),
+            wipes: Wipes::default(),
             state: Mutex::default(),
         });
         if let Some(agreed) = agreed {
             shared.has_started(agreed);
         }
+        let notifier = Notifier { device: Arc::downgrade(&shared.device), shared: Arc::downgrade(&shared) };
         shared.fs.connected(Arc::new(notifier), Arc::new(Spawner { shared: Arc::downgrade(&shared) }));
         shared.pool.enter();
         spawn(&shared)?;
@@ -183,7 +188,12 @@ impl Shared {
     /// Serves until the session ends, or until there are too many threads; `true`: this one was counted out already.
     fn serve(self: &Arc<Self>) -> bool {
         let mut worker = Worker::new();
+        let mut seat = self.wipes.seat();
         while self.pool.begins_idle() {
+            if seat.is_asked() {
+                worker.wipe();
+                seat.has_wiped();
+            }
             let read = self.read(worker.buffer());
             if let Err(end) = read {
                 self.ended(end);
@@ -298,6 +308,7 @@ unsafe impl ByteValued for NotifyStoreOut {}
 /// Tells the kernel what to forget and what to remember.
 struct Notifier {
     device: Weak<OwnedFd>,
+    shared: Weak<Shared>,
 }
 
 impl KernelCache for Notifier {
@@ -321,19 +332,38 @@ impl KernelCache for Notifier {
         let body = NotifyInvalEntryOut { parent, namelen: name.count_bytes() as u32, padding: 0 };
         self.notify(NotifyOpcode::InvalEntry as i32, body.as_slice(), name.to_bytes_with_nul())
     }
+
+    fn forget_buffers(&self, files: &[u64], patience: Duration) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return true };
+        // Nothing of a file's pages: each question comes back as a request, and so wakes a thread that waits for one.
+        let ask = |file: &u64| {
+            let body = Notify_Retrieve_Out { nodeid: *file, ..Notify_Retrieve_Out::default() };
+            self.send(NotifyOpcode::Retrieve as i32, body.as_slice(), &[]).is_ok()
+        };
+        shared.wipes.ask(patience, |threads| {
+            for _ in 0..threads {
+                // One that the kernel still knows.
+                let _ = files.iter().any(ask);
+            }
+        })
+    }
 }
 
 impl Notifier {
     fn notify(&self, code: i32, body: &[u8], rest: &[u8]) -> io::Result<()> {
+        match self.send(code, body, rest) {
+            // The kernel has forgotten it by itself, or the connection is gone.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn send(&self, code: i32, body: &[u8], rest: &[u8]) -> Result<(), Errno> {
         // Nobody can say any more what a kernel without a connection remembers.
-        let Some(device) = self.device.upgrade() else { return Err(Errno::NOTCONN.into()) };
+        let Some(device) = self.device.upgrade() else { return Err(Errno::NOTCONN) };
         let len = size_of::<OutHeader>() + body.len() + rest.len();
         let header = OutHeader { len: len as u32, error: code, unique: 0 };
         let parts = [IoSlice::new(header.as_slice()), IoSlice::new(body), IoSlice::new(rest)];
-        match rustix::io::writev(&device, &parts) {
-            // The kernel has forgotten it by itself, or the connection is gone.
-            Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        rustix::io::writev(&device, &parts).map(drop)
     }
 }

@@ -75,7 +75,7 @@ fn cached_and_mapped_pages_are_gone_and_a_change_in_a_mapping_is_not() {
     wait_for("done");
 
     let said = server.say("suspend");
-    assert!(said.contains("forgotten: true, quiet: true, synced: true"), "{said}");
+    assert!(said.contains("forgotten: true, quiet: true, synced: true, wiped: true"), "{said}");
     let refused = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOKEY), "{error}");
     refused(cached.read_exact_at(&mut all, 0).unwrap_err());
     refused(cached.read_at(&mut [0; 1], 299_000).unwrap_err());

@@ -1,6 +1,7 @@
 //! The offline commands, as programs, against a KMS in process.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod memory;
 mod mount_program;
 mod place;
 

@@ -1,6 +1,6 @@
-//! A volume's directory with a KMS for its key, and the program that works on it.
+//! What the offline commands are tried on: a KMS, a volume's directory, a mountpoint, and profiles.
 //!
-//! Invariant: a mount, its server and the KMS end with the test.
+//! Invariant: a mount ends with the test that made it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,14 @@ use kms::admin::KmsAdmin;
 use kms::{CallCtx, CredentialSource, KeyProtectConfig, KeyRef, Options, ProviderConfig, SecretString};
 use serde_json::Value;
 
-const INSTANCE: &str = "11111111-1111-4111-8111-111111111111";
-/// The root key.
+pub const INSTANCE: &str = "11111111-1111-4111-8111-111111111111";
 pub const KEY: &str = "22222222-2222-4222-8222-222222222222";
 
 /// A KMS, a volume's directory, a mountpoint, and a profile for each credential.
 pub struct Place {
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
     pub server: Server,
-    runtime: tokio::runtime::Runtime,
+    pub runtime: tokio::runtime::Runtime,
     admin: std::sync::Arc<dyn KmsAdmin>,
 }
 
@@ -47,16 +46,7 @@ impl Place {
             std::fs::write(dir.path().join(format!("{name}.yaml")), profile).unwrap();
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let config = ProviderConfig::KeyProtect(KeyProtectConfig {
-            endpoint: server.url(),
-            iam_endpoint: server.url(),
-            instance: INSTANCE.into(),
-            root_key: KEY.into(),
-            key_ring: None,
-            credential: CredentialSource::ApiKeyFile { path: "/nowhere".into() },
-            ca: None,
-            allow_loopback_http: true,
-        });
+        let config = config(&server);
         let secret = Some(SecretString::from("owner-key".to_owned()));
         let admin = kms::connect_admin(&config, secret, &Options::default()).unwrap();
         Self { dir, server, runtime, admin }
@@ -95,7 +85,16 @@ impl Place {
     }
 
     pub fn mount(&self, more: &[&str]) -> Mount<'_> {
-        let mut command = self.command(&[&["mount", "raw", "plain"], more].concat(), Some("data"));
+        self.mount_by(&mut self.mount_command(more))
+    }
+
+    /// The command that mounts the volume.
+    pub fn mount_command(&self, more: &[&str]) -> Command {
+        self.command(&[&["mount", "raw", "plain"], more].concat(), Some("data"))
+    }
+
+    /// Mounts the volume by a command of [`Self::mount_command`].
+    pub fn mount_by(&self, command: &mut Command) -> Mount<'_> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("mounted")));
@@ -143,4 +142,18 @@ pub fn can_mount() -> bool {
         eprintln!("SKIPPED: no root or no /dev/fuse, so nothing can be mounted");
     }
     able
+}
+
+/// How the KMS is reached, whatever the credential.
+pub fn config(server: &Server) -> ProviderConfig {
+    ProviderConfig::KeyProtect(KeyProtectConfig {
+        endpoint: server.url(),
+        iam_endpoint: server.url(),
+        instance: INSTANCE.into(),
+        root_key: KEY.into(),
+        key_ring: None,
+        credential: CredentialSource::ApiKeyFile { path: "/nowhere".into() },
+        ca: None,
+        allow_loopback_http: true,
+    })
 }
