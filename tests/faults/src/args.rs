@@ -71,6 +71,8 @@ pub struct PowerArgs {
 pub enum Served {
     /// Ours, with keys in memory.
     Memory,
+    /// The same, on a strict volume with virtual ownership.
+    Strict,
     /// Ours, with a KMS.
     Volume,
     /// gocryptfs.

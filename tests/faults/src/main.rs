@@ -52,6 +52,7 @@ fn try_power(args: &PowerArgs) -> Result<ExitCode> {
     let key = RootKey::new(&place.path(""))?;
     let kind = match args.served {
         Served::Memory => Kind::Memory,
+        Served::Strict => Kind::Strict,
         Served::Volume => Kind::Volume(key.profile()),
         Served::Gocryptfs => Kind::Gocryptfs,
         Served::Storage => Kind::Storage,

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub enum Kind {
     /// Ours, with keys in memory.
     Memory,
+    /// The same, on a strict volume with virtual ownership.
+    Strict,
     /// Ours, as a sidecar serves a volume that it sweeps itself; the KMS is in this profile.
     Volume(PathBuf),
     /// `cofferdam-sidecar mount`; the KMS is in this profile.
@@ -79,7 +81,7 @@ impl Server {
 
     /// It obeys `rotate VERSION`.
     pub fn rotates(&self) -> bool {
-        self.kind == Kind::Memory
+        matches!(self.kind, Kind::Memory | Kind::Strict)
     }
 
     /// The server's process.
@@ -92,7 +94,7 @@ impl Server {
         self.end();
         let ready = match &self.kind {
             Kind::Storage => return Ok(()),
-            Kind::Memory | Kind::Volume(_) => "ready",
+            Kind::Memory | Kind::Strict | Kind::Volume(_) => "ready",
             Kind::Command(_) => "mounted;",
             Kind::Gocryptfs => "",
         };
@@ -144,6 +146,7 @@ impl Server {
         let mut command = Command::new(&self.program);
         match &self.kind {
             Kind::Memory | Kind::Storage => command.args(["memory", &backing, &target]),
+            Kind::Strict => command.args(["memory", &backing, &target, "strict", "virtual"]),
             Kind::Volume(profile) => command.args(["volume", &backing, &target]).arg(profile),
             Kind::Command(profile) => {
                 command.args(["sidecar", "mount", &backing, &target, "--allow-loopback-http", "--profile"]);

@@ -28,6 +28,17 @@ fn what_was_synced_survives_power_cuts_on_xfs() {
     survives(Format::Xfs, "mkfs.xfs");
 }
 
+/// No holes, and owners in attributes of ours.
+#[test]
+fn a_strict_volume_survives_power_cuts() {
+    if !able(&["losetup", "mount", "mkfs.xfs"]) {
+        return;
+    }
+    let rounds = rounds(5, 50);
+    let trial = Trial { format: Format::Xfs, kind: Kind::Strict, rounds, seed: seed("strict") };
+    assert_kept(&run(program(), &trial).unwrap(), rounds);
+}
+
 /// The marker, group records and the sweep's writes are under the cut too.
 #[test]
 fn a_volume_with_a_kms_survives_power_cuts() {
