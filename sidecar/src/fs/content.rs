@@ -107,11 +107,6 @@ impl EncryptedFs {
         }
     }
 
-    /// Fails if there is something at the start of a file, and it is no header.
-    pub(super) fn check_empty(&self, file: &File) -> Result<(), FsError> {
-        region_file::read::<Preamble>(file).map(drop).map_err(header_error)
-    }
-
     /// Writes the header of a file that gets its first byte.
     fn create_header(&self, inode: &Inode, open: &OpenFile) -> Result<FileKey, FsError> {
         let since = Instant::now();
@@ -163,6 +158,11 @@ impl EncryptedFs {
             }
         }
     }
+}
+
+/// Fails if there is something at the start of a file, and it is no header.
+pub(super) fn check_empty(file: &File) -> Result<(), FsError> {
+    region_file::read::<Preamble>(file).map(drop).map_err(header_error)
 }
 
 /// The key, if the file has no feature that forbids this program to write.

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::content::check_empty;
 use super::error::FsError;
 use super::inode::Inode;
 use super::measure::measure;
@@ -74,7 +75,7 @@ impl EncryptedFs {
         } else {
             self.keys.permit()?;
             // A file with nothing in it may have no header. One that is cut or damaged is no empty file.
-            self.counted(inode, self.check_empty(&file))?;
+            self.counted(inode, check_empty(&file))?;
         }
         if !inode.cached.swap(true, Ordering::SeqCst) && !how.write {
             open.is_new_to_kernel();

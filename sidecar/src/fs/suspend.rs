@@ -41,6 +41,10 @@ pub trait KernelCache: Send + Sync {
 
 /// How a suspension went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "a report of four steps, each of which may have failed alone"
+)]
 pub struct Suspended {
     /// Inodes whose pages the kernel was told to forget.
     pub inodes: usize,

@@ -97,6 +97,7 @@ impl Drop for Seat<'_> {
 
 /// Overwrites what requests before have left on this thread's stack.
 #[inline(never)]
+#[allow(clippy::large_stack_arrays, reason = "it is the stack that is to be overwritten")]
 pub fn wipe_stack() {
     let mut room = [0xFF_u8; DEPTH];
     black_box(&mut room).zeroize();
