@@ -207,3 +207,16 @@ fn what_is_no_file_is_never_opened_as_one() {
         assert_eq!(open(name), Err(Some(errno)), "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_that_a_crash_left_is_removed_when_the_volume_is_next_opened_for_writing() {
+    let (kms, dir) = (TestKms::start(), tempfile::tempdir().unwrap());
+    drop(open(&request(dir.path()), &kms.data()).await.unwrap());
+    let orphan = dir.path().join(names::DIR).join(names::ORPHANS).join("00000000000000aa");
+    std::fs::write(&orphan, b"what an open file without a name held").unwrap();
+    let reader = Request { purpose: Purpose::Read, ..request(dir.path()) };
+    drop(open(&reader, &kms.data()).await.unwrap());
+    assert!(orphan.exists(), "a reader changes nothing");
+    drop(open(&request(dir.path()), &kms.data()).await.unwrap());
+    assert!(!orphan.exists());
+}

@@ -11,6 +11,7 @@ mod data;
 mod memory_mount;
 mod power;
 mod programs;
+mod promises;
 mod server;
 mod suspension;
 mod trouble;
