@@ -35,6 +35,7 @@ const PACKAGES: &[Package] = &[
     },
     Package { name: "pkg-config", shown_by: "/usr/bin/pkg-config", reason: "finds libseccomp" },
     Package { name: "gcc", shown_by: "/usr/bin/gcc", reason: "compiles runc's C part" },
+    Package { name: "g++", shown_by: "/usr/bin/g++", reason: "compiles the engine of the fuzz targets" },
     Package { name: "libc6-dev", shown_by: "/usr/include/stdlib.h", reason: "compiles runc's C part" },
     Package {
         name: "python3",

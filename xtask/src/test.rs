@@ -2,6 +2,7 @@
 //! last line counts every test that ran.
 
 mod diagnosis;
+mod fuzz;
 mod steps;
 mod tally;
 

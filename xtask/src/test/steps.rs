@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Step, Tally};
+use super::{Step, Tally, fuzz};
 use crate::cluster::{Cluster, Within, build};
 use crate::image::{self, Profile};
 use crate::{debian, install, process, progress, suites};
@@ -38,6 +38,7 @@ pub const STEPS: &[Step] = &[
     Step { name: "cluster: programs", needed: true, run: programs },
     Step { name: "unit and integration tests", needed: false, run: tests },
     Step { name: "filesystem: suites", needed: false, run: suites },
+    Step { name: "fuzz targets", needed: false, run: fuzz::run },
     Step { name: START, needed: true, run: start },
     Step { name: "cluster: images", needed: true, run: images },
     Step { name: "cluster: chart", needed: true, run: chart },
