@@ -67,7 +67,6 @@ const PACKAGES: &[Package] = &[
         shown_by: "/usr/lib/postgresql/15/bin/postgres",
         reason: "a database that is killed on the filesystem",
     },
-    Package { name: "procps", shown_by: "/usr/bin/pkill", reason: "kills the databases" },
     Package { name: "xfsprogs", shown_by: "/sbin/mkfs.xfs", reason: "formats a disk whose power tests cut" },
     Package {
         name: "nbdkit",

@@ -39,8 +39,13 @@ impl Database<'_> {
     fn write_and_kill(&mut self, kills_the_filesystem: bool, after: Duration) -> u64 {
         let said = self.volume.beside(&format!("{}.committed", self.name));
         let home = self.volume.path("");
-        let writer =
-            format!("exec sqlite3 -bail {} > {} 2>/dev/null < <({WRITER})", self.name, said.display());
+        let id = self.volume.beside(&format!("{}.id", self.name));
+        let writer = format!(
+            "echo $$ > {}; exec sqlite3 -bail {} > {} 2>/dev/null < <({WRITER})",
+            id.display(),
+            self.name,
+            said.display()
+        );
         let run = Run { directory: &home, user: None, seconds: 120 };
         let mut child = run.command(&writer).stderr(Stdio::null()).spawn().unwrap();
         let end = Instant::now() + PATIENCE;
@@ -52,7 +57,7 @@ impl Database<'_> {
         if kills_the_filesystem {
             self.volume.kill();
         } else {
-            Run::within(&home).shell(&format!("pkill -KILL -x -f 'sqlite3 -bail {}'", self.name));
+            Run::within(&home).shell(&format!("kill -KILL $(cat {})", id.display()));
         }
         child.wait().unwrap();
         if kills_the_filesystem {
