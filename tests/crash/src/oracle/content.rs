@@ -11,8 +11,15 @@ const BLOCK: usize = envelope::PAYLOAD;
 pub fn check(versions: &[Vec<u8>], window: Window, found: &[u8], in_order: bool) -> Result<(), String> {
     let versions = &versions[window.first..=window.last];
     let shortest = versions.iter().map(Vec::len).min().unwrap_or_default();
+    // While a file is shortened it may end anywhere in the block of its new end: that block may never have been filled.
+    let cut_to = |old: &Vec<u8>| {
+        let in_block =
+            |new: &Vec<u8>| found.len() >= new.len() && found.len() < new.len().next_multiple_of(BLOCK);
+        versions.iter().any(|new| new.len() < old.len() && in_block(new))
+    };
     let is_end = |version: &Vec<u8>| {
-        found.len() == version.len() || (found.len() < version.len() && found.len().is_multiple_of(BLOCK))
+        let within = found.len() < version.len() && (found.len().is_multiple_of(BLOCK) || cut_to(version));
+        found.len() == version.len() || within
     };
     if found.len() < shortest || !versions.iter().any(is_end) {
         let sizes: Vec<usize> = versions.iter().map(Vec::len).collect();
@@ -83,5 +90,10 @@ mod tests {
         assert!(check(&versions, since, &zeroed, false).is_ok());
         assert!(check(&versions, since, &zeroed, true).is_err());
         assert!(check(&versions, since, &[1; BLOCK], true).is_ok());
+        assert!(
+            check(&versions, since, &[1; 70], true).is_ok(),
+            "the block had 70 bytes before the file grew"
+        );
+        assert!(check(&versions, since, &[1; 40], true).is_err());
     }
 }
