@@ -1,7 +1,6 @@
 //! What developers do: git and cargo.
 
 use std::path::Path;
-use std::process::Command;
 
 use ground::{Kind, Run, Volume, can_mount, is_long, places, report};
 
@@ -37,9 +36,25 @@ fn git_clones_packs_and_checks_a_repository() {
     });
 }
 
-/// The parts of the workspace to build: all of it takes minutes.
-fn parts() -> &'static str {
-    if is_long() { "--workspace" } else { "--package cofferdam-contract" }
+/// What cargo does: a part of the workspace, with its tests, and in the long run all programs. All of it takes minutes.
+fn works() -> &'static [&'static str] {
+    const PART: &str = "test --package cofferdam-contract";
+    if is_long() { &[PART, "build --workspace"] } else { &[PART] }
+}
+
+/// Runs cargo on the volume, with what is on this machine; what it said.
+fn cargo(clone: &Path, what: &str) -> String {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let script = format!("{cargo} {what} --offline --locked 2>&1");
+    let mut command = Run { directory: clone, user: None, seconds: 3600 }.command(&script);
+    command.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_MANIFEST_DIR");
+    for place in ["HOME", "CARGO_HOME", "RUSTUP_HOME"] {
+        std::env::var_os(place).map(|value| command.env(place, value));
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
 }
 
 #[test]
@@ -50,24 +65,12 @@ fn cargo_builds_this_workspace_and_finds_it_built() {
     report("cargo", || {
         let mut volume = Volume::mounted("cargo", Kind::Disk);
         clone(&volume);
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let run = |at: &Path, what: &str| {
-            let script = format!("{cargo} {what} --offline --locked {} 2>&1", parts());
-            let mut command: Command = Run { directory: at, user: None, seconds: 3000 }.command(&script);
-            command.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_MANIFEST_DIR");
-            for place in ["HOME", "CARGO_HOME", "RUSTUP_HOME"] {
-                std::env::var_os(place).map(|value| command.env(place, value));
-            }
-            let output = command.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(output.status.success(), "{said}");
-            said
-        };
-        let built = run(&volume.path("clone"), "test");
+        let place = volume.path("clone");
+        let built: String = works().iter().map(|what| cargo(&place, what)).collect();
         let tests = built.lines().filter(|line| line.starts_with("test result: ok.")).count();
         assert!(built.contains("Compiling cofferdam-contract") && tests > 0, "{built}");
         volume.remount();
-        let again = run(&volume.path("clone"), "test --no-run");
+        let again: String = works().iter().map(|what| cargo(&place, what)).collect();
         assert!(!again.contains("Compiling"), "times or contents changed:\n{again}");
         let crates = built.lines().filter(|line| line.trim_start().starts_with("Compiling")).count();
         format!("{crates} crates compiled, {tests} test programs run, nothing to rebuild after a remount")
