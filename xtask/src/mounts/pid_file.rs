@@ -59,7 +59,7 @@ impl PidFile {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn only_the_process_of_this_folder_is_found_and_ended() {
@@ -67,13 +67,19 @@ mod tests {
         let file = PidFile::in_folder(folder.path());
         file.write(std::process::id()).unwrap();
         assert_eq!(file.running(), None, "a process that took over the number");
-        let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
-        let mut child = Command::new("sh").args(["-c", script]).arg(folder.path()).spawn().unwrap();
+        let script = "while :; do sleep 0.05; done";
+        let mut child =
+            Command::new("sh").args(["-c", script]).arg(folder.path()).stdout(Stdio::null()).spawn().unwrap();
         file.write(child.id()).unwrap();
-        assert!(file.running().is_some());
+        // For a moment after its start a process has no command line.
+        let end = Instant::now() + PATIENCE;
+        while file.running().is_none() {
+            assert!(Instant::now() < end, "it is not found");
+            sleep(Duration::from_millis(5));
+        }
         let reaper = std::thread::spawn(move || child.wait().unwrap());
         file.stop().unwrap();
-        assert!(reaper.join().unwrap().success());
+        assert!(!reaper.join().unwrap().success(), "it ended by itself");
         assert_eq!(file.running(), None);
     }
 }

@@ -34,7 +34,7 @@ impl Postgres {
         let root = postgres.volume.beside("");
         Run::within(&root).shell(&format!("install -d -o {USER} -m 700 plain/data; chown {USER} run"));
         let settings = "fsync = on\nfull_page_writes = on\nmax_wal_size = '96MB'\ncheckpoint_timeout = '30s'\n\
-            listen_addresses = ''\nautovacuum_naptime = '5s'\nwal_recycle = off\nshared_buffers = '32MB'\n";
+            listen_addresses = ''\nautovacuum_naptime = '5s'\nwal_recycle = off\ndynamic_shared_memory_type = mmap\nshared_buffers = '32MB'\n";
         fs::write(postgres.run.join("settings"), settings).unwrap();
         postgres.run_as_user(&format!(
             "{PROGRAMS}/initdb --data-checksums --auth=trust --username=postgres -D {data} > init.log
