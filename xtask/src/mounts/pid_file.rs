@@ -68,8 +68,10 @@ mod tests {
         file.write(std::process::id()).unwrap();
         assert_eq!(file.running(), None, "a process that took over the number");
         let script = "while :; do sleep 0.05; done";
-        let mut child =
-            Command::new("sh").args(["-c", script]).arg(folder.path()).stdout(Stdio::null()).spawn().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(folder.path());
+        // Nobody waits for its output, should it be left over.
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         file.write(child.id()).unwrap();
         // For a moment after its start a process has no command line.
         let end = Instant::now() + PATIENCE;
