@@ -63,9 +63,11 @@ fn a_corpus_is_read_back_identical_and_nothing_of_it_is_on_the_volume() {
     );
     stage.delete("reader");
 
-    // The vectors are protected files themselves, whose headers begin as every header does: only their names count.
+    // The vectors and what fuzzing begins with are protected files themselves, whose headers begin as every header does: only their
+    // names count.
     let empty = ["-type", "f", "-exec", "truncate", "--size=0", "{}", "+"];
-    let emptied = Command::new("find").arg(corpus.join("sources/tests/vectors")).args(empty).status();
+    let protected = ["sources/tests/vectors", "sources/tests/fuzz/corpus"].map(|name| corpus.join(name));
+    let emptied = Command::new("find").args(protected).args(empty).status();
     assert!(emptied.unwrap().success());
     let image = stage.raw_image(&volume);
     let written = image.chunks(4096).filter(|page| page.iter().any(|byte| *byte != 0)).count() * 4096;

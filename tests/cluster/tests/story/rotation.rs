@@ -173,6 +173,9 @@ fn a_claim_that_no_pod_has_mounted_keeps_no_version_from_being_retired_once_a_jo
         let blocks = |claim: &str| why.contains(&format!("EncryptedVolume {}/{claim}", stage.name));
         wait::expect(!retirable && blocks("plain") && !blocks("files"), &why)
     });
+    // Before the acknowledgement, with which a Job's work is over.
+    let jobs = stage.kubectl(&["get", "jobs", "--selector", "cofferdam.io/rewrap", "--output", "name"]);
+    assert_eq!(jobs.lines().count(), 2, "{jobs}");
     // Nobody has initialised, changed or handed over anything.
     assert_eq!((untouched(&stage, &empty), untouched(&stage, &plain)), before);
     let acknowledged = r#"{"spec": {"acknowledged": true}}"#;
@@ -181,8 +184,6 @@ fn a_claim_that_no_pod_has_mounted_keeps_no_version_from_being_retired_once_a_jo
         let (retirable, why) = retirable(&stage, &old)?;
         wait::expect(retirable, why)
     });
-    let jobs = stage.kubectl(&["get", "jobs", "--selector", "cofferdam.io/rewrap", "--output", "name"]);
-    assert_eq!(jobs.lines().count(), 2, "{jobs}");
 
     // The first pod finds it as if nobody had been there, and from then on its own count holds.
     stage.run("app", &pod("app", "files", "echo first > /data/file; sync; sleep infinity"));
