@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 
+use crate::cpu;
 use crate::kms::Kms;
 
 /// A kind of filesystem.
@@ -84,7 +85,7 @@ impl Mounted {
 
     /// Seconds that the server has computed so far.
     pub fn server_cpu(&self) -> f64 {
-        self.server.as_ref().map_or(0.0, |server| cpu_of(server.id()))
+        self.server.as_ref().map_or(0.0, |server| cpu::seconds(&server.id().to_string(), cpu::OWN))
     }
 
     /// Resident bytes of the server.
@@ -154,13 +155,4 @@ fn gocryptfs(raw: &Path, path: &Path) -> Result<Child> {
 fn is_mounted(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == path))
-}
-
-/// User and system time of a process, in seconds.
-fn cpu_of(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The second field may hold anything, so count from behind it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
 }

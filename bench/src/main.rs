@@ -6,6 +6,7 @@
 //! `filesystem-bench run` measures; `filesystem-bench floor STORAGE TARGET` is the server without encryption that it starts.
 
 mod contender;
+mod cpu;
 mod floor;
 mod ground;
 mod growth;

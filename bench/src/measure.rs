@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Options;
 use crate::contender::{Contender, Means, Mounted};
+use crate::cpu;
 use crate::ground::Ground;
 use crate::growth::{self, Growth};
 use crate::kms::Kms;
@@ -93,21 +94,13 @@ fn alternate(
 }
 
 fn once(work: &Work, mount: &Mounted, ground: &Ground<'_>) -> Result<Sample> {
-    let (server, own, begin) = (mount.server_cpu(), own_cpu(), Instant::now());
+    let (server, own, begin) = (mount.server_cpu(), cpu::seconds("self", cpu::WITH_CHILDREN), Instant::now());
     let done = (work.run)(ground)?;
     let seconds = begin.elapsed().as_secs_f64();
-    let (server, own) = (mount.server_cpu() - server, own_cpu() - own);
+    let (server, own) = (mount.server_cpu() - server, cpu::seconds("self", cpu::WITH_CHILDREN) - own);
     let (rate, amount) = match done {
         Done::Amount(amount) => (amount / seconds, amount),
         Done::Rate(rate) => (rate, rate * seconds),
     };
     Ok(Sample { rate, server_cpu: server / amount, all_cpu: (server + own) / amount })
-}
-
-/// User and system time of this process and of its children that ended.
-fn own_cpu() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: f64 = fields.iter().skip(11).take(4).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
 }

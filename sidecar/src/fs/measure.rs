@@ -20,6 +20,13 @@ pub struct Measure {
     pub physical: u64,
 }
 
+/// The last block of a file of `size` bytes (not 0), and how many it holds.
+pub fn last_block(size: u64) -> (u64, usize) {
+    let payload = PAYLOAD as u64;
+    let last = (size - 1) / payload;
+    (last, (size - last * payload) as usize)
+}
+
 /// Measures `file`, which has `physical` bytes.
 pub fn measure(file: &File, geometry: Geometry, physical: u64) -> io::Result<Measure> {
     let mut blocks = geometry.blocks(physical);

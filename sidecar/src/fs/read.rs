@@ -10,7 +10,7 @@ use envelope::{BlockRange, CipherError, Opened, PAGE, PAYLOAD};
 use super::buffer::{MAX_IO, PIECE, Scratch};
 use super::error::FsError;
 use super::key_cell::FileKey;
-use super::measure::read_up_to;
+use super::measure::{last_block, read_up_to};
 use super::open::opened;
 use super::{Counters, EncryptedFs};
 
@@ -73,7 +73,7 @@ impl EncryptedFs {
         size: u64,
         scratch: &mut Scratch,
     ) -> Result<Found, FsError> {
-        let end = last_block(size);
+        let end = (size > 0).then(|| last_block(size));
         let count = range.count() as usize;
         let plain = scratch.plain.bytes()[..count * PAYLOAD].as_chunks_mut::<PAYLOAD>().0;
         let mut found = Found { blocks: 0, is_between_sizes: false };
@@ -111,10 +111,4 @@ impl EncryptedFs {
         }
         Ok(opened)
     }
-}
-
-/// The last block of a file of `size` bytes and how many it holds; `None` if the file is empty.
-fn last_block(size: u64) -> Option<(u64, usize)> {
-    let last = size.checked_sub(1)? / PAYLOAD as u64;
-    Some((last, (size - last * PAYLOAD as u64) as usize))
 }

@@ -13,6 +13,7 @@ use super::EncryptedFs;
 use super::content::reopen;
 use super::error::FsError;
 use super::inode::Inode;
+use super::measure::last_block;
 use super::open::opened;
 use super::write::Target;
 
@@ -111,12 +112,6 @@ impl EncryptedFs {
         target.inode.set_size(size);
         Ok(())
     }
-}
-
-/// The last block of a file of `size` bytes, and how many it holds.
-fn last_block(size: u64) -> (u64, usize) {
-    let last = (size - 1) / PAYLOAD_U64;
-    (last, (size - last * PAYLOAD_U64) as usize)
 }
 
 /// A truncation to the size that the file has changes its times all the same.
