@@ -39,7 +39,8 @@ impl EncryptedFs {
         let file = open.for_reading();
         let cuts = inode.cuts();
         let size = self.known_size(&inode, &file)?;
-        let len = (len.min(MAX_IO) as u64).min(size.saturating_sub(offset));
+        let asked = len.min(MAX_IO) as u64;
+        let len = asked.min(size.saturating_sub(offset));
         if len == 0 {
             return Ok(&[]);
         }
@@ -50,11 +51,15 @@ impl EncryptedFs {
             Ok(found) if inode.cuts() == cuts && !found.is_between_sizes => (found.blocks, len),
             // A page may have been read while it was being written or cut: once more, while nobody writes it.
             Ok(_) | Err(FsError::Block(CipherError::Block { .. })) => {
-                let _held = open.ranges.hold(range.first(), range.first() + range.count() - 1);
+                // With the size that the file has then, of all that was asked for: bytes of a write come with its size.
+                let all = key.geometry.covering(offset, asked).unwrap_or(range);
+                let _held = open.ranges.hold(all.first(), all.first() + all.count() - 1);
                 Counters::add(&self.counters.reread, 1);
                 let size = self.known_size(&inode, &file)?;
+                let len = asked.min(size.saturating_sub(offset));
+                let Ok(range) = key.geometry.covering(offset, len.max(1)) else { return Ok(&[]) };
                 let second = self.read_blocks(&file, &key, range, size, scratch);
-                (self.counted(&inode, second)?.blocks, len.min(size.saturating_sub(offset)))
+                (self.counted(&inode, second)?.blocks, len)
             }
             other => (self.counted(&inode, other)?.blocks, len),
         };
