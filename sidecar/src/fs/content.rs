@@ -120,8 +120,12 @@ impl EncryptedFs {
         let bytes = region.encode().map_err(|_| FsError::HeaderWrite)?;
         // Nobody cuts the file to nothing meanwhile: what they measured would take the header away again.
         let _held = open.ranges.hold_from(0);
-        // Blocks behind a header that was never written belong to no key.
         if file.metadata()?.len() > 0 {
+            // A header that is there is never written over, whoever made it: nothing else opens the blocks behind it.
+            if region_file::read::<Preamble>(&file).map_err(header_error)?.is_some() {
+                return Err(FsError::HeaderWrite);
+            }
+            // Blocks behind a header that was never written belong to no key.
             file.set_len(0)?;
         }
         file.write_all_at(&bytes, 0).inspect_err(|_| drop(file.set_len(0)))?;
@@ -181,5 +185,26 @@ fn header_error(error: RegionError) -> FsError {
         RegionError::Io(error) => error.into(),
         RegionError::Header(error) => FsError::Header(error),
         RegionError::Slot(_) | RegionError::Locked | RegionError::NotAsWritten => FsError::HeaderWrite,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::tests::Volume;
+    use super::*;
+
+    #[test]
+    fn a_header_is_never_written_over() {
+        let volume = Volume::new();
+        volume.write_file("f", b"contents");
+        let before = std::fs::read(volume.backing("f")).unwrap();
+        let id = volume.lookup("f").unwrap().id;
+        volume.open(id, true);
+        let inode = volume.fs.inode(id).unwrap();
+        let made = volume.fs.create_header(&inode, &inode.opened().unwrap());
+        assert!(matches!(made, Err(FsError::HeaderWrite)));
+        assert!(std::fs::read(volume.backing("f")).unwrap() == before);
+        volume.fs.release(id);
     }
 }

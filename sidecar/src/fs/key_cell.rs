@@ -182,8 +182,42 @@ impl Fetching<'_> {
 impl Drop for Fetching<'_> {
     fn drop(&mut self) {
         let mut state = self.cell.state();
-        state.back();
+        // Since this fetch was done somebody else may have begun one, which is theirs to end.
+        if state.attempt == self.attempt {
+            state.back();
+        }
         drop(state);
         self.cell.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn there_is_one_fetch_at_a_time_also_where_nothing_comes_of_it() {
+        let cell = KeyCell::default();
+        let (fetching, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let fetched = cell.get(
+                            |_| true,
+                            || {
+                                most.fetch_max(fetching.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                                std::thread::yield_now();
+                                fetching.fetch_sub(1, Ordering::SeqCst);
+                                Ok(None)
+                            },
+                        );
+                        assert!(matches!(fetched, Ok(None)));
+                    }
+                });
+            }
+        });
+        assert_eq!(most.load(Ordering::SeqCst), 1);
     }
 }
