@@ -1,5 +1,7 @@
 //! Preallocation, holes, and where data is.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 
 const P: u64 = envelope::PAYLOAD as u64;
@@ -94,4 +96,19 @@ fn data_and_holes_are_found_at_the_offsets_of_the_plaintext() {
 fn the_storage_tells_its_size() {
     let size = Volume::new().fs.statfs().unwrap();
     assert!(size.blocks > 0 && size.available <= size.blocks && size.name_max == 255);
+}
+
+#[test]
+fn a_small_file_takes_its_header_and_whole_blocks_of_the_storage() {
+    for (header_pages, sizes) in [(1, [0, 8192, 12_288, 73_728]), (16, [0, 69_632, 73_728, 135_168])] {
+        let volume = Volume::make(Make { header_pages, ..Make::default() });
+        let take = [0, 1, 4096, 65_536].map(|size| {
+            let name = format!("of {size}");
+            volume.write_file(&name, &pattern(3, size));
+            let file = std::fs::File::open(volume.backing(&name)).unwrap();
+            file.sync_all().unwrap();
+            file.metadata().unwrap().blocks() * 512
+        });
+        assert_eq!(take, sizes, "{header_pages} pages of header");
+    }
 }
