@@ -1,8 +1,8 @@
 //! Mounts a directory with keys that are derived from the command line: for tests of the filesystem by hand, and for those
 //! that need it in a process of its own. Never for data that matters: there is no KMS behind it, and no marker.
 //!
-//! `memory_mount BACKING TARGET [virtual] [strict] [reader] [devices] [fd=N]`: prints `ready` once the mount is served. With
-//! `fd=N` it was mounted by somebody else, who handed down the descriptor. Lines on standard input: `suspend`, `resume`,
+//! `memory_mount BACKING TARGET [virtual] [strict] [reader] [devices] [fd=N] [io-uring] [writeback]`: prints `ready` once the mount is
+//! served. With `fd=N` it was mounted by somebody else, who handed down the descriptor. Lines on standard input: `suspend`, `resume`,
 //! `rotate VERSION`, `delay MILLISECONDS`, `counters`, `give-back MOST`, `unmount`; each is answered by a line.
 
 use std::io::{BufRead, Write};
@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 use envelope::{Geometry, GroupId, GroupKey, Ownership, VolumeId};
 use sidecar::fs::{EncryptedFs, MemoryKeys, Options};
-use sidecar::fuse::{End, Session};
+use sidecar::fuse::{End, Session, Trial};
+use sidecar::mount::{Look, mount_as};
+
+/// How long the kernel may take to say INIT.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -46,10 +50,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if has("devices") {
         fs.allow_devices();
     }
+    let trial = Trial { writeback_cache: has("writeback"), io_uring: has("io-uring"), ..Trial::default() };
     let given = flags.iter().find_map(|flag| flag.strip_prefix("fd="));
     let served = match given {
-        Some(number) => Served::Given(Session::start(inherited(number)?, Arc::clone(&fs) as _)?),
-        None => Served::Mounted(sidecar::mount::mount(Arc::clone(&fs), Path::new(target))?),
+        Some(number) => {
+            Served::Given(Session::try_out(inherited(number)?, Arc::clone(&fs) as _, trial, PATIENCE)?)
+        }
+        None => Served::Mounted(mount_as(Arc::clone(&fs), Path::new(target), &Look::default(), trial)?),
     };
     say("ready");
     obey(&fs, &keys)?;

@@ -107,9 +107,30 @@ pub struct MountArgs {
     /// Names in the root that belong to the storage itself.
     #[arg(long, value_name = "NAME")]
     pub storage_entry: Vec<String>,
+    /// Other ways to serve.
+    #[command(flatten)]
+    pub trial: TrialArgs,
     /// The root key.
     #[command(flatten)]
     pub profile: ProfileArgs,
+}
+
+/// Other ways to serve.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "For measurements, not for data that matters")]
+pub struct TrialArgs {
+    /// Threads that serve at the same time.
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+    /// Let the kernel keep what is written for a while: what was acknowledged is lost if this process is killed.
+    #[arg(long)]
+    pub writeback_cache: bool,
+    /// Look for requests for so many microseconds without sleeping, each time before a thread sleeps: it costs CPU time.
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub spin: Option<u64>,
+    /// Get requests by io_uring, where the kernel offers that (module parameter fuse.enable_uring).
+    #[arg(long)]
+    pub io_uring: bool,
 }
 
 /// `inspect`.

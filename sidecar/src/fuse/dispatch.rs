@@ -4,6 +4,7 @@
 //! is answered only where the kernel's own way of doing without is as good.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{
     BatchForgetIn, CreateIn, EntryOut, FallocateIn, ForgetIn, ForgetOne, FsyncIn, GetxattrIn, GetxattrOut,
@@ -16,6 +17,7 @@ use vm_memory::ByteValued;
 use super::convert;
 use super::init::{Negotiated, negotiate};
 use super::listing::Listing;
+use super::reply::Reply;
 use super::request::{HEADER, Request};
 use super::served::Served;
 use super::session::Shared;
@@ -66,7 +68,8 @@ struct Call<'a> {
     request: Request<'a>,
 }
 
-type Done = Result<(), FsError>;
+/// What a request gets.
+type Done<'s> = Result<Reply<'s>, FsError>;
 
 impl Worker {
     pub fn new() -> Self {
@@ -90,24 +93,36 @@ impl Worker {
     }
 
     /// Answers the request of `len` bytes that was read.
-    pub fn handle(&mut self, shared: &Shared, len: usize) {
+    pub fn handle(&mut self, shared: &Arc<Shared>, len: usize) {
         let Self { request, scratch, entries } = self;
         let bytes = &request.bytes()[4096 - DATA_AT..][..len];
         let Some(request) = Request::parse(bytes) else {
             tracing::warn!(len, "a request is not whole");
             return;
         };
-        let call = Call { shared, request };
-        if let Err(error) = call.run(scratch, entries) {
-            let error = if matches!(error, FsError::Suspended) { shared.fs.why_suspended() } else { error };
-            shared.reply(request.header.unique, error.errno(), &[]);
+        let unique = request.header.unique;
+        match (Call { shared, request }).run(scratch, entries) {
+            Ok(Reply::Nothing) => {}
+            Ok(reply) => {
+                shared.reply(unique, 0, reply.bytes());
+                if let Reply::Init(_, agreed) = reply {
+                    shared.has_started(agreed);
+                }
+            }
+            Err(error) => shared.reply(unique, shared.errno(error), &[]),
         }
+    }
+
+    /// Answers a request of a ring: its error, and the bytes behind the header.
+    pub fn answer<'s>(&'s mut self, shared: &Shared, request: Request<'_>) -> Result<Reply<'s>, i32> {
+        let Self { scratch, entries, .. } = self;
+        (Call { shared, request }).run(scratch, entries).map_err(|error| shared.errno(error))
     }
 }
 
 impl Call<'_> {
     /// Answers the request, or says why not.
-    fn run(mut self, scratch: &mut Scratch, entries: &mut [MaybeUninit<u8>]) -> Done {
+    fn run<'s>(mut self, scratch: &'s mut Scratch, entries: &mut [MaybeUninit<u8>]) -> Done<'s> {
         match self.request.header.opcode {
             code if code == Opcode::Read as u32 => self.read(scratch),
             code if code == Opcode::Write as u32 => self.write(scratch),
@@ -117,29 +132,29 @@ impl Call<'_> {
             code if code == Opcode::Fallocate as u32 => self.fallocate(scratch),
             SYNCFS => {
                 self.fs().syncfs()?;
-                self.ok(&[])
+                Ok(Reply::Empty)
             }
             STATX => {
                 let attr = self.fs().getattr(self.request.node())?;
                 let birth = self.fs().birth_time(self.request.node())?;
-                self.ok(&[&convert::statx(&attr, birth)])
+                Ok(Reply::of(&[&convert::statx(&attr, birth)]))
             }
             TMPFILE | COPY_FILE_RANGE_64 => Err(FsError::Refused(Errno::OPNOTSUPP)),
             // The answer to a question that was only to wake this thread; it wants none.
-            code if code == Opcode::NotifyReply as u32 => Ok(()),
+            code if code == Opcode::NotifyReply as u32 => Ok(Reply::Nothing),
             code if code == Opcode::Forget as u32 => {
                 self.forget();
-                Ok(())
+                Ok(Reply::Nothing)
             }
             code if code == Opcode::BatchForget as u32 => {
                 self.batch_forget();
-                Ok(())
+                Ok(Reply::Nothing)
             }
             code => self.run_small(Opcode::from(code)),
         }
     }
 
-    fn run_small(&mut self, code: Opcode) -> Done {
+    fn run_small(&mut self, code: Opcode) -> Done<'static> {
         match code {
             Opcode::Lookup => self.lookup(),
             Opcode::Getattr => self.getattr(),
@@ -158,7 +173,7 @@ impl Call<'_> {
             Opcode::Statfs => self.statfs(),
             Opcode::Fsync => self.fsync(),
             // Nothing is delayed that a close would have to wait for.
-            Opcode::Flush | Opcode::Destroy => self.ok(&[]),
+            Opcode::Flush | Opcode::Destroy => Ok(Reply::Empty),
             Opcode::Init => self.init(),
             Opcode::Opendir => self.opendir(),
             Opcode::Releasedir => self.releasedir(),
@@ -169,13 +184,10 @@ impl Call<'_> {
             Opcode::Removexattr => self.removexattr(),
             Opcode::Lseek => self.lseek(),
             // What is under way is finished; it gets its reply.
-            Opcode::Interrupt => Ok(()),
+            Opcode::Interrupt => Ok(Reply::Nothing),
             Opcode::CopyFileRange => Err(FsError::Refused(Errno::OPNOTSUPP)),
             Opcode::Ioctl => Err(FsError::Refused(Errno::NOTTY)),
-            _ => {
-                self.shared.reply(self.request.header.unique, libc::ENOSYS, &[]);
-                Ok(())
-            }
+            _ => Err(FsError::Refused(Errno::NOSYS)),
         }
     }
 
@@ -183,22 +195,15 @@ impl Call<'_> {
         &*self.shared.fs
     }
 
-    /// Always `Ok`: a reply that cannot be sent is nobody's error.
-    #[allow(clippy::unnecessary_wraps, reason = "it ends every method that answers")]
-    fn ok(&self, parts: &[&[u8]]) -> Done {
-        self.shared.reply(self.request.header.unique, 0, parts);
-        Ok(())
-    }
-
     fn caller(&self) -> Caller {
         Caller { uid: self.request.header.uid, gid: self.request.header.gid }
     }
 
-    fn init(&mut self) -> Done {
+    fn init(&mut self) -> Done<'static> {
         let offer: InitIn = self.request.take()?;
         let more: Option<InitIn2> = self.request.take_if_there();
         let acl = self.fs().has_acl();
-        let Some((out, agreed)) = negotiate(&offer, more.as_ref(), acl) else {
+        let Some((out, agreed)) = negotiate(&offer, more.as_ref(), acl, self.shared.trial) else {
             tracing::error!(
                 major = offer.major,
                 minor = offer.minor,
@@ -206,16 +211,14 @@ impl Call<'_> {
             );
             return Err(FsError::Refused(Errno::PROTO));
         };
-        self.ok(&[out.as_slice()])?;
-        self.shared.has_started(agreed);
-        Ok(())
+        Ok(Reply::Init(out, agreed))
     }
 
-    fn lookup(&mut self) -> Done {
+    fn lookup(&mut self) -> Done<'static> {
         let name = self.request.name()?;
         match self.fs().lookup(self.request.node(), name) {
-            Ok(entry) => self.ok(&[convert::entry(&entry).as_slice()]),
-            Err(error) if error.errno() == libc::ENOENT => self.ok(&[convert::no_entry().as_slice()]),
+            Ok(entry) => Ok(Reply::of(&[convert::entry(&entry).as_slice()])),
+            Err(error) if error.errno() == libc::ENOENT => Ok(Reply::of(&[convert::no_entry().as_slice()])),
             Err(error) => Err(error),
         }
     }
@@ -235,63 +238,63 @@ impl Call<'_> {
         }
     }
 
-    fn getattr(&mut self) -> Done {
+    fn getattr(&mut self) -> Done<'static> {
         let attr = self.fs().getattr(self.request.node())?;
-        self.ok(&[convert::attr_out(&attr).as_slice()])
+        Ok(Reply::of(&[convert::attr_out(&attr).as_slice()]))
     }
 
-    fn setattr(&mut self) -> Done {
+    fn setattr(&mut self) -> Done<'static> {
         let change: SetattrIn = self.request.take()?;
         let attr = self.fs().setattr(self.request.node(), &convert::set_attr(&change))?;
-        self.ok(&[convert::attr_out(&attr).as_slice()])
+        Ok(Reply::of(&[convert::attr_out(&attr).as_slice()]))
     }
 
-    fn readlink(&mut self) -> Done {
+    fn readlink(&mut self) -> Done<'static> {
         let target = self.fs().readlink(self.request.node())?;
-        self.ok(&[&target])
+        Ok(Reply::Owned(target))
     }
 
-    fn symlink(&mut self) -> Done {
+    fn symlink(&mut self) -> Done<'static> {
         let (name, target) = (self.request.name()?, self.request.name()?);
         let entry = self.fs().symlink(self.request.node(), name, target, self.caller())?;
-        self.ok(&[convert::entry(&entry).as_slice()])
+        Ok(Reply::of(&[convert::entry(&entry).as_slice()]))
     }
 
-    fn mknod(&mut self) -> Done {
+    fn mknod(&mut self) -> Done<'static> {
         let MknodIn { mode, rdev, umask, .. } = self.request.take()?;
         let name = self.request.name()?;
         let mode = new_mode(mode, umask);
         let entry =
             self.fs().mknod(self.request.node(), name, mode, convert::decode_device(rdev), self.caller())?;
-        self.ok(&[convert::entry(&entry).as_slice()])
+        Ok(Reply::of(&[convert::entry(&entry).as_slice()]))
     }
 
-    fn mkdir(&mut self) -> Done {
+    fn mkdir(&mut self) -> Done<'static> {
         let MkdirIn { mode, umask } = self.request.take()?;
         let name = self.request.name()?;
         let mode = new_mode(mode, umask);
         let entry = self.fs().mkdir(self.request.node(), name, mode, self.caller())?;
-        self.ok(&[convert::entry(&entry).as_slice()])
+        Ok(Reply::of(&[convert::entry(&entry).as_slice()]))
     }
 
-    fn unlink(&mut self) -> Done {
+    fn unlink(&mut self) -> Done<'static> {
         let name = self.request.name()?;
         self.fs().unlink(self.request.node(), name)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn rmdir(&mut self) -> Done {
+    fn rmdir(&mut self) -> Done<'static> {
         let name = self.request.name()?;
         self.fs().rmdir(self.request.node(), name)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn rename(&mut self) -> Done {
+    fn rename(&mut self) -> Done<'static> {
         let RenameIn { newdir } = self.request.take()?;
         self.rename_to(newdir, RenameHow::Replace)
     }
 
-    fn rename2(&mut self) -> Done {
+    fn rename2(&mut self) -> Done<'static> {
         let Rename2In { newdir, flags, .. } = self.request.take()?;
         let how = match flags {
             0 => RenameHow::Replace,
@@ -302,34 +305,34 @@ impl Call<'_> {
         self.rename_to(newdir, how)
     }
 
-    fn rename_to(&mut self, parent: u64, how: RenameHow) -> Done {
+    fn rename_to(&mut self, parent: u64, how: RenameHow) -> Done<'static> {
         let (name, new_name) = (self.request.name()?, self.request.name()?);
         self.fs().rename(self.request.node(), name, parent, new_name, how)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn link(&mut self) -> Done {
+    fn link(&mut self) -> Done<'static> {
         let LinkIn { oldnodeid } = self.request.take()?;
         let name = self.request.name()?;
         let entry = self.fs().link(oldnodeid, self.request.node(), name)?;
-        self.ok(&[convert::entry(&entry).as_slice()])
+        Ok(Reply::of(&[convert::entry(&entry).as_slice()]))
     }
 
-    fn open(&mut self, scratch: &mut Scratch) -> Done {
+    fn open<'s>(&mut self, scratch: &'s mut Scratch) -> Done<'s> {
         let OpenIn { flags, fuse_flags } = self.request.take()?;
         self.fs().open(self.request.node(), open_how(flags, fuse_flags))?;
         self.fs().prefetch(self.request.node(), scratch);
-        self.ok(&[self.opened().as_slice()])
+        Ok(Reply::of(&[self.opened().as_slice()]))
     }
 
-    fn create(&mut self) -> Done {
+    fn create(&mut self) -> Done<'static> {
         let CreateIn { flags, mode, umask, fuse_flags } = self.request.take()?;
         let name = self.request.name()?;
         let exclusive = flags & libc::O_EXCL as u32 != 0;
         let (mode, how) = (new_mode(mode, umask), open_how(flags, fuse_flags));
         let (node, caller) = (self.request.node(), self.caller());
         let entry = self.fs().create(node, name, mode, caller, exclusive, how)?;
-        self.ok(&[convert::entry(&entry).as_slice(), self.opened().as_slice()])
+        Ok(Reply::of(&[convert::entry(&entry).as_slice(), self.opened().as_slice()]))
     }
 
     /// A file was opened.
@@ -337,19 +340,19 @@ impl Call<'_> {
         OpenOut { fh: self.fs().new_handle(), open_flags: OPEN_FLAGS, ..OpenOut::default() }
     }
 
-    fn release(&mut self) -> Done {
+    fn release(&mut self) -> Done<'static> {
         let _: ReleaseIn = self.request.take()?;
         self.fs().release(self.request.node());
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn read(&mut self, scratch: &mut Scratch) -> Done {
+    fn read<'s>(&mut self, scratch: &'s mut Scratch) -> Done<'s> {
         let ReadIn { offset, size, .. } = self.request.take()?;
         let data = self.fs().read(self.request.node(), offset, size as usize, scratch)?;
-        self.ok(&[data])
+        Ok(Reply::Data(data))
     }
 
-    fn write(&mut self, scratch: &mut Scratch) -> Done {
+    fn write<'s>(&mut self, scratch: &'s mut Scratch) -> Done<'s> {
         let WriteIn { offset, size, fuse_flags, .. } = self.request.take()?;
         let data = self.request.bytes(size as usize)?;
         let how = WriteHow {
@@ -357,18 +360,18 @@ impl Call<'_> {
             clear_privileges: fuse_flags & WRITE_KILL_SUIDGID != 0,
         };
         let written = self.fs().write(self.request.node(), offset, data, how, scratch)?;
-        self.ok(&[WriteOut { size: written as u32, padding: 0 }.as_slice()])
+        Ok(Reply::of(&[WriteOut { size: written as u32, padding: 0 }.as_slice()]))
     }
 
-    fn fallocate(&mut self, scratch: &mut Scratch) -> Done {
+    fn fallocate<'s>(&mut self, scratch: &'s mut Scratch) -> Done<'s> {
         let FallocateIn { offset, length, mode, .. } = self.request.take()?;
         // The kernel does not say whether the caller may keep privileges; root may.
         let clear = self.request.header.uid != 0;
         self.fs().fallocate(self.request.node(), mode, (offset, length), clear, scratch)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn lseek(&mut self) -> Done {
+    fn lseek(&mut self) -> Done<'static> {
         let LseekIn { offset, whence, .. } = self.request.take()?;
         let what = match whence as i32 {
             libc::SEEK_DATA => Seek::Data,
@@ -376,38 +379,43 @@ impl Call<'_> {
             _ => return Err(FsError::Refused(Errno::INVAL)),
         };
         let offset = self.fs().seek(self.request.node(), offset, what)?;
-        self.ok(&[LseekOut { offset }.as_slice()])
+        Ok(Reply::of(&[LseekOut { offset }.as_slice()]))
     }
 
-    fn fsync(&mut self) -> Done {
+    fn fsync(&mut self) -> Done<'static> {
         let FsyncIn { fh, fsync_flags, .. } = self.request.take()?;
         self.fs().fsync(self.request.node(), fh, fsync_flags & FSYNC_DATA_ONLY != 0)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn statfs(&mut self) -> Done {
+    fn statfs(&mut self) -> Done<'static> {
         let size = self.fs().statfs()?;
-        self.ok(&[convert::statfs(&size).as_slice()])
+        Ok(Reply::of(&[convert::statfs(&size).as_slice()]))
     }
 
-    fn opendir(&mut self) -> Done {
+    fn opendir(&mut self) -> Done<'static> {
         let fh = self.fs().opendir(self.request.node())?;
-        self.ok(&[OpenOut { fh, ..OpenOut::default() }.as_slice()])
+        Ok(Reply::of(&[OpenOut { fh, ..OpenOut::default() }.as_slice()]))
     }
 
-    fn releasedir(&mut self) -> Done {
+    fn releasedir(&mut self) -> Done<'static> {
         let ReleaseIn { fh, .. } = self.request.take()?;
         self.fs().releasedir(fh);
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn fsyncdir(&mut self) -> Done {
+    fn fsyncdir(&mut self) -> Done<'static> {
         let FsyncIn { fh, .. } = self.request.take()?;
         self.fs().fsyncdir(fh)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn readdir(&mut self, scratch: &mut Scratch, entries: &mut [MaybeUninit<u8>], plus: bool) -> Done {
+    fn readdir<'s>(
+        &mut self,
+        scratch: &'s mut Scratch,
+        entries: &mut [MaybeUninit<u8>],
+        plus: bool,
+    ) -> Done<'s> {
         let ReadIn { fh, offset, size, .. } = self.request.take()?;
         let out = scratch.reply(size as usize);
         let room = out.len().clamp(2048, entries.len());
@@ -429,35 +437,23 @@ impl Call<'_> {
             true
         })?;
         let len = listing.len();
-        self.ok(&[&scratch.reply(size as usize)[..len]])
+        Ok(Reply::Data(&scratch.reply(size as usize)[..len]))
     }
 
-    fn getxattr(&mut self) -> Done {
+    fn getxattr(&mut self) -> Done<'static> {
         let GetxattrIn { size, .. } = self.request.take()?;
         let name = self.request.name()?;
         let value = self.fs().getxattr(self.request.node(), name)?;
-        self.sized(&value, size)
+        sized(value, size)
     }
 
-    fn listxattr(&mut self) -> Done {
+    fn listxattr(&mut self) -> Done<'static> {
         let GetxattrIn { size, .. } = self.request.take()?;
         let names = self.fs().listxattr(self.request.node())?;
-        self.sized(&names, size)
+        sized(names, size)
     }
 
-    /// Who asks with size 0 wants to know the size.
-    fn sized(&self, value: &[u8], size: u32) -> Done {
-        if size == 0 {
-            let out = GetxattrOut { size: value.len() as u32, padding: 0 };
-            return self.ok(&[out.as_slice()]);
-        }
-        if value.len() > size as usize {
-            return Err(FsError::Refused(Errno::RANGE));
-        }
-        self.ok(&[value])
-    }
-
-    fn setxattr(&mut self) -> Done {
+    fn setxattr(&mut self) -> Done<'static> {
         let SetxattrIn { size, flags } = self.request.take()?;
         let extended = self.shared.negotiated.get().is_some_and(Negotiated::setxattr_ext);
         let more: u64 = if extended { self.request.take()? } else { 0 };
@@ -465,13 +461,13 @@ impl Call<'_> {
         let value = self.request.bytes(size as usize)?;
         let clear = more as u32 & ACL_KILL_SGID != 0;
         self.fs().setxattr(self.request.node(), name, value, flags, clear)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 
-    fn removexattr(&mut self) -> Done {
+    fn removexattr(&mut self) -> Done<'static> {
         let name = self.request.name()?;
         self.fs().removexattr(self.request.node(), name)?;
-        self.ok(&[])
+        Ok(Reply::Empty)
     }
 }
 
@@ -487,4 +483,16 @@ fn open_how(flags: u32, fuse_flags: u32) -> OpenHow {
         truncate: flags as i32 & libc::O_TRUNC != 0,
         clear_privileges: fuse_flags & OPEN_KILL_SUIDGID != 0,
     }
+}
+
+/// Who asks with size 0 wants to know the size.
+fn sized(value: Vec<u8>, size: u32) -> Done<'static> {
+    if size == 0 {
+        let out = GetxattrOut { size: value.len() as u32, padding: 0 };
+        return Ok(Reply::of(&[out.as_slice()]));
+    }
+    if value.len() > size as usize {
+        return Err(FsError::Refused(Errno::RANGE));
+    }
+    Ok(Reply::Owned(value))
 }

@@ -1,6 +1,9 @@
 //! INIT: what is agreed with the kernel.
 //!
-//! Invariant: only what is in [`WANTED`] (and the ACL set, with native ownership) is ever agreed; each is implemented.
+//! Invariant: only what is in [`WANTED`], the ACL set with native ownership, and what a [`Trial`] asks for is ever agreed; each is
+//! implemented.
+
+use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{InitIn, InitIn2, InitOut};
 
@@ -22,6 +25,8 @@ const SETXATTR_EXT: u64 = 1 << 29;
 const INIT_EXT: u64 = 1 << 30;
 const HAS_RESEND: u64 = 1 << 39;
 const ALLOW_IDMAP: u64 = 1 << 40;
+const WRITEBACK_CACHE: u64 = 1 << 16;
+const OVER_IO_URING: u64 = 1 << 41;
 
 /// What is agreed wherever the kernel offers it. No writeback cache: what is acknowledged is in the storage's hands. No
 /// `ATOMIC_O_TRUNC`: the kernel would have us cut a running program whose opening it then refuses with `ETXTBSY`.
@@ -42,7 +47,7 @@ const ACL: u64 = POSIX_ACL | DONT_MASK | SETXATTR_EXT;
 
 const MAJOR: u32 = 7;
 /// The protocol that is spoken where the kernel knows it.
-const MINOR: u32 = 41;
+const MINOR: u32 = 42;
 /// The oldest protocol: the first with all structures as they are used here.
 const OLDEST_MINOR: u32 = 31;
 
@@ -57,7 +62,25 @@ pub struct Negotiated {
     pub can_resend: bool,
 }
 
+/// Other ways to serve, options of `mount` that no pod is served by: docs/performance.md says why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// So many threads serve at the same time, instead of two for each processor.
+    pub threads: Option<usize>,
+    /// The kernel's writeback cache: a killed server loses what it acknowledged.
+    pub writeback_cache: bool,
+    /// A thread looks for requests for so long without sleeping, each time before it sleeps.
+    pub spin: Option<Duration>,
+    /// Requests come by io_uring, where the kernel offers it (`fuse.enable_uring`).
+    pub io_uring: bool,
+}
+
 impl Negotiated {
+    /// Whether requests come by io_uring.
+    pub fn over_io_uring(&self) -> bool {
+        self.flags & OVER_IO_URING != 0
+    }
+
     /// `SETXATTR` carries flags of its own.
     pub fn setxattr_ext(&self) -> bool {
         self.flags & SETXATTR_EXT != 0
@@ -65,7 +88,12 @@ impl Negotiated {
 }
 
 /// Answers an INIT; `None` if the kernel is too old or speaks something else.
-pub fn negotiate(offer: &InitIn, more: Option<&InitIn2>, acl: bool) -> Option<(InitOut, Negotiated)> {
+pub fn negotiate(
+    offer: &InitIn,
+    more: Option<&InitIn2>,
+    acl: bool,
+    trial: Trial,
+) -> Option<(InitOut, Negotiated)> {
     if offer.major != MAJOR || offer.minor < OLDEST_MINOR {
         return None;
     }
@@ -74,6 +102,12 @@ pub fn negotiate(offer: &InitIn, more: Option<&InitIn2>, acl: bool) -> Option<(I
     let mut flags = offered & WANTED;
     if acl && offered & ACL == ACL {
         flags |= ACL;
+    }
+    if trial.writeback_cache {
+        flags |= offered & WRITEBACK_CACHE;
+    }
+    if trial.io_uring {
+        flags |= offered & OVER_IO_URING;
     }
     let minor = offer.minor.min(MINOR);
     let out = InitOut {
@@ -103,13 +137,26 @@ mod tests {
 
     #[test]
     fn of_everything_that_a_kernel_offers_only_what_is_implemented_is_taken() {
-        let (out, agreed) = negotiate(&EVERYTHING, Some(&AND_MORE), false).unwrap();
+        let (out, agreed) = negotiate(&EVERYTHING, Some(&AND_MORE), false, Trial::default()).unwrap();
         assert_eq!(agreed.flags, WANTED);
         assert_eq!((out.flags, out.flags2), (WANTED as u32, (WANTED >> 32) as u32));
         assert_eq!((out.minor, out.max_pages, out.max_write), (MINOR, 256, 1 << 20));
-        let (_, agreed) = negotiate(&EVERYTHING, Some(&AND_MORE), true).unwrap();
+        let (_, agreed) = negotiate(&EVERYTHING, Some(&AND_MORE), true, Trial::default()).unwrap();
         assert_eq!(agreed.flags, WANTED | ACL);
         assert!(agreed.setxattr_ext() && agreed.can_resend);
+    }
+
+    #[test]
+    fn what_is_only_tried_out_is_agreed_where_it_is_asked_for_and_offered() {
+        let writeback = Trial { writeback_cache: true, ..Trial::default() };
+        let io_uring = Trial { io_uring: true, ..Trial::default() };
+        for (trial, bit) in [(writeback, WRITEBACK_CACHE), (io_uring, OVER_IO_URING)] {
+            let (_, agreed) = negotiate(&EVERYTHING, Some(&AND_MORE), false, trial).unwrap();
+            assert_eq!((agreed.flags, agreed.over_io_uring()), (WANTED | bit, bit == OVER_IO_URING));
+            let little = InitIn { flags: 0, ..EVERYTHING };
+            let (_, agreed) = negotiate(&little, None, false, trial).unwrap();
+            assert_eq!(agreed.flags, 0);
+        }
     }
 
     #[test]
@@ -121,9 +168,9 @@ mod tests {
     #[test]
     fn a_kernel_that_offers_little_gets_little_and_one_that_is_too_old_nothing() {
         let little = InitIn { flags: BIG_WRITES as u32, minor: 31, ..EVERYTHING };
-        let (out, agreed) = negotiate(&little, None, true).unwrap();
+        let (out, agreed) = negotiate(&little, None, true, Trial::default()).unwrap();
         assert_eq!((out.flags, out.flags2, agreed.minor), (BIG_WRITES as u32, 0, 31));
-        assert!(negotiate(&InitIn { minor: 30, ..little }, None, true).is_none());
-        assert!(negotiate(&InitIn { major: 8, ..little }, None, true).is_none());
+        assert!(negotiate(&InitIn { minor: 30, ..little }, None, true, Trial::default()).is_none());
+        assert!(negotiate(&InitIn { major: 8, ..little }, None, true, Trial::default()).is_none());
     }
 }

@@ -34,10 +34,10 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool for as many processors as there are.
-    pub fn new() -> Self {
+    /// A pool of `threads`, or for as many processors as there are.
+    pub fn new(threads: Option<usize>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_target((2 * processors).clamp(4, 16))
+        Self::with_target(threads.unwrap_or((2 * processors).clamp(4, 16)))
     }
 
     fn with_target(target: usize) -> Self {

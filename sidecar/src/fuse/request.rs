@@ -18,6 +18,8 @@ pub const HEADER: usize = size_of::<InHeader>();
 pub struct Request<'a> {
     /// Opcode, unique number, inode, caller.
     pub header: InHeader,
+    /// What the operation says, where that came by itself (io_uring); else it begins the body.
+    operation: Option<&'a [u8]>,
     body: &'a [u8],
 }
 
@@ -26,7 +28,13 @@ impl<'a> Request<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let header = *InHeader::from_slice(bytes.get(..HEADER)?)?;
         let body = bytes.get(HEADER..header.len as usize)?;
-        Some(Self { header, body })
+        Some(Self { header, operation: None, body })
+    }
+
+    /// A request whose header, operation and body came in three parts. `operation` is aligned to 8, and may be longer than what
+    /// the operation says.
+    pub fn of_parts(header: InHeader, operation: &'a [u8], body: &'a [u8]) -> Self {
+        Self { header, operation: Some(operation), body }
     }
 
     /// The inode.
@@ -36,8 +44,9 @@ impl<'a> Request<'a> {
 
     /// The next structure of the body.
     pub fn take<T: ByteValued>(&mut self) -> Result<T, FsError> {
-        let (bytes, rest) = self.body.split_at_checked(size_of::<T>()).ok_or(malformed())?;
-        self.body = rest;
+        let from = self.operation.as_mut().unwrap_or(&mut self.body);
+        let (bytes, rest) = from.split_at_checked(size_of::<T>()).ok_or(malformed())?;
+        *from = rest;
         T::from_slice(bytes).copied().ok_or(malformed())
     }
 

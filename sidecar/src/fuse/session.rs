@@ -1,28 +1,30 @@
 //! A served FUSE connection: threads that read requests from one descriptor and answer them.
 //!
 //! Invariant: all threads read the one descriptor that was handed over and never a clone of it, so that requests in flight
-//! outlive a thread; notifications are written by threads that serve no request.
+//! outlive a thread.
 
-use std::ffi::CStr;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fuse_backend_rs::abi::fuse_abi::{
-    Notify_Retrieve_Out, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyOpcode, OutHeader,
-};
+use fuse_backend_rs::abi::fuse_abi::OutHeader;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use vm_memory::ByteValued;
 
 use super::dispatch::Worker;
-use super::init::Negotiated;
+use super::init::{Negotiated, Trial};
+use super::notify::Notifier;
 use super::pool::Pool;
 use super::pulse::Sign;
+use super::ring::{Next, Ring};
+use super::rings::{self, Rings};
 use super::served::Served;
-use super::wipe::Wipes;
-use crate::fs::{KernelCache, Waiting};
+use super::wipe::{Seat, Wipes};
+use crate::fs::{FsError, Waiting};
 
 /// Stack of a serving thread: a few blocks of plaintext at most.
 const STACK: usize = 512 * 1024;
@@ -50,7 +52,12 @@ pub struct Shared {
     pub(super) negotiated: OnceLock<Negotiated>,
     started: Condvar,
     pool: Pool,
-    wipes: Wipes,
+    pub(super) wipes: Wipes,
+    pub(super) trial: Trial,
+    /// Where requests come by io_uring.
+    rings: Option<Rings>,
+    /// A thread looks for requests without sleeping.
+    spins: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -73,36 +80,78 @@ pub struct Vitals {
 impl Vitals {
     /// What the session's threads are doing; `None` once it has ended.
     pub fn sign(&self) -> Option<Sign> {
-        self.shared.upgrade()?.pool.sign()
+        let shared = self.shared.upgrade()?;
+        let sign = shared.pool.sign()?;
+        Some(shared.rings.as_ref().map_or(sign, |rings| rings.sign(sign)))
     }
 }
 
 impl Session {
     /// Serves `fs` on the FUSE device `device`, which somebody mounted; INIT is answered if it is still to come.
     pub fn start(device: OwnedFd, fs: Arc<dyn Served>) -> io::Result<Self> {
-        Self::begin(device, fs, None)
+        Self::begin(device, fs, None, Trial::default())
     }
 
-    /// As [`Self::start`], on a device whose INIT somebody answered with `agreed`.
+    /// As [`Self::start`], served as `trial` says, and waits for INIT at most `patience`. Fails where the kernel does not offer
+    /// what it says.
+    pub fn try_out(
+        device: OwnedFd,
+        fs: Arc<dyn Served>,
+        trial: Trial,
+        patience: Duration,
+    ) -> io::Result<Self> {
+        if trial.io_uring {
+            Ring::probe()
+                .map_err(|error| io::Error::new(error.kind(), format!("no io_uring here: {error}")))?;
+            // A thread that waits at the descriptor looks up now and then: what wakes it otherwise goes by the rings.
+            let flags = rustix::fs::fcntl_getfl(&device)?;
+            rustix::fs::fcntl_setfl(&device, flags | OFlags::NONBLOCK)?;
+        }
+        let session = Self::begin(device, fs, None, trial)?;
+        if !session.wait_started(patience) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not begin the session"));
+        }
+        let agreed = session.negotiated();
+        if trial.io_uring && !agreed.is_some_and(|agreed| agreed.over_io_uring()) {
+            return Err(rings::not_offered());
+        }
+        Ok(session)
+    }
+
+    /// As [`Self::start`], on a device whose INIT somebody answered with `agreed`; not one whose requests come by io_uring, because
+    /// those in flight end with the process that had the rings.
     pub fn resume(device: OwnedFd, fs: Arc<dyn Served>, agreed: Negotiated) -> io::Result<Self> {
-        Self::begin(device, fs, Some(agreed))
+        if agreed.over_io_uring() {
+            let text =
+                "a session over io_uring cannot be taken over: its requests in flight ended with its rings";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        Self::begin(device, fs, Some(agreed), Trial::default())
     }
 
-    fn begin(device: OwnedFd, fs: Arc<dyn Served>, agreed: Option<Negotiated>) -> io::Result<Self> {
+    fn begin(
+        device: OwnedFd,
+        fs: Arc<dyn Served>,
+        agreed: Option<Negotiated>,
+        trial: Trial,
+    ) -> io::Result<Self> {
         let device = Arc::new(device);
         let shared = Arc::new(Shared {
             device,
             fs,
             negotiated: OnceLock::new(),
             started: Condvar::new(),
-            pool: Pool::new(),
+            pool: Pool::new(trial.threads),
             wipes: Wipes::default(),
+            trial,
+            rings: trial.io_uring.then(Rings::new),
+            spins: AtomicBool::new(false),
             state: Mutex::default(),
         });
         if let Some(agreed) = agreed {
             shared.has_started(agreed);
         }
-        let notifier = Notifier { device: Arc::downgrade(&shared.device), shared: Arc::downgrade(&shared) };
+        let notifier = Notifier::new(Arc::downgrade(&shared.device), Arc::downgrade(&shared));
         shared.fs.connected(Arc::new(notifier), Arc::new(Spawner { shared: Arc::downgrade(&shared) }));
         shared.pool.enter();
         spawn(&shared)?;
@@ -143,36 +192,46 @@ impl Session {
     /// Waits until the connection ended and every request was answered.
     pub fn wait(&self) -> End {
         self.shared.pool.wait_empty(None);
+        self.rings_are_over(None);
         self.shared.state().end.unwrap_or(End::Unmounted)
     }
 
     /// As [`Self::wait`], for at most `patience`.
     pub fn wait_for(&self, patience: Duration) -> Option<End> {
-        let ended = self.shared.pool.wait_empty(Some(patience));
+        let ended = self.shared.pool.wait_empty(Some(patience)) && self.rings_are_over(Some(patience));
         ended.then(|| self.shared.state().end.unwrap_or(End::Unmounted))
+    }
+
+    fn rings_are_over(&self, patience: Option<Duration>) -> bool {
+        self.shared.rings.as_ref().is_none_or(|rings| rings.wait_over(patience))
     }
 }
 
 impl Shared {
     /// INIT was answered.
-    pub(super) fn has_started(&self, negotiated: Negotiated) {
+    pub(super) fn has_started(self: &Arc<Self>, negotiated: Negotiated) {
         let _ = self.negotiated.set(negotiated);
+        if let Some(rings) = self.rings.as_ref().filter(|_| negotiated.over_io_uring()) {
+            rings.begin().into_iter().for_each(|queue| self.start_ring(queue));
+        }
         self.state().started = true;
         self.started.notify_all();
     }
 
     /// Answers a request: one write of all parts. That it was withdrawn meanwhile is no error.
-    pub(super) fn reply(&self, unique: u64, error: i32, parts: &[&[u8]]) {
-        let len = size_of::<OutHeader>() + parts.iter().map(|part| part.len()).sum::<usize>();
+    pub(super) fn reply(&self, unique: u64, error: i32, body: &[u8]) {
+        let len = size_of::<OutHeader>() + body.len();
         let header = OutHeader { len: len as u32, error: -error, unique };
-        let mut slices = [IoSlice::new(header.as_slice()); 4];
-        for (slice, part) in slices[1..].iter_mut().zip(parts) {
-            *slice = IoSlice::new(part);
-        }
-        match rustix::io::writev(&self.device, &slices[..=parts.len()]) {
+        match rustix::io::writev(&self.device, &[IoSlice::new(header.as_slice()), IoSlice::new(body)]) {
             Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
             Err(error) => tracing::warn!(%error, "cannot answer a request"),
         }
+    }
+
+    /// What an application is told.
+    pub(super) fn errno(&self, error: FsError) -> i32 {
+        let error = if matches!(error, FsError::Suspended) { self.fs.why_suspended() } else { error };
+        error.errno()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -194,7 +253,7 @@ impl Shared {
                 worker.wipe();
                 seat.has_wiped();
             }
-            let read = self.read(worker.buffer());
+            let read = self.read(worker.buffer(), &seat);
             if let Err(end) = read {
                 self.ended(end);
             }
@@ -203,6 +262,7 @@ impl Shared {
                 let _ = spawn(self);
             }
             match read {
+                Ok(0) => {}
                 Ok(len) => worker.handle(self, len),
                 Err(_) => return false,
             }
@@ -210,8 +270,86 @@ impl Shared {
         true
     }
 
-    /// Waits for a request.
-    fn read(&self, buffer: &mut [u8]) -> Result<usize, End> {
+    /// Starts a ring that was counted already.
+    fn start_ring(self: &Arc<Self>, queue: u16) {
+        let shared = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("fuse-ring".into()).stack_size(STACK);
+        let started = thread.spawn(move || {
+            let Some(rings) = &shared.rings else { return };
+            let counted = rings.enter(queue);
+            let end = shared.serve_ring(queue, &counted);
+            tracing::debug!(?end, queue, "a ring ends");
+            if let End::Failed(error) = end {
+                // Requests of its processor would wait for ever.
+                tracing::error!(%error, queue, "cannot serve by io_uring");
+                shared.ended(end);
+            }
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, queue, "cannot serve by io_uring");
+            self.rings.as_ref().map(|rings| drop(rings.enter(queue)));
+            self.ended(End::Failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
+        }
+    }
+
+    /// Serves requests of a processor, until the session ends.
+    fn serve_ring(&self, queue: u16, counted: &rings::Counted<'_>) -> End {
+        let failed = |error: io::Error| End::Failed(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        rings::pin(queue);
+        let mut ring = match Ring::open(self.device.as_fd(), queue) {
+            Ok(ring) => ring,
+            Err(error) => return failed(error),
+        };
+        let mut worker = Worker::new();
+        let mut seat = self.wipes.seat();
+        loop {
+            let next = counted.idle(|| ring.next(rings::LOOK));
+            if seat.is_asked() {
+                worker.wipe();
+                ring.wipe();
+                seat.has_wiped();
+            }
+            match next {
+                Next::Request => {}
+                Next::Nothing => match self.state().end {
+                    Some(end) => return end,
+                    None => continue,
+                },
+                Next::End(end) => return end,
+            }
+            let Some(request) = ring.request() else { return End::Failed(Errno::PROTO) };
+            let unique = request.header.unique;
+            let answered = match worker.answer(self, request) {
+                Ok(reply) => ring.answer(unique, 0, reply.bytes()),
+                Err(error) => ring.answer(unique, error, &[]),
+            };
+            if let Err(error) = answered {
+                return failed(error);
+            }
+        }
+    }
+
+    /// Looks for a request without sleeping, for at most `patience`; one thread at a time.
+    fn spin(&self, patience: Duration) {
+        if self.spins.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let begin = Instant::now();
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while begin.elapsed() < patience {
+            let mut polled = [PollFd::new(&*self.device, PollFlags::IN)];
+            if rustix::event::poll(&mut polled, Some(&at_once)) != Ok(0) {
+                break;
+            }
+        }
+        self.spins.store(false, Ordering::Release);
+    }
+
+    /// Waits for a request; 0: none came, but this thread's memory is to be wiped.
+    fn read(&self, buffer: &mut [u8], seat: &Seat<'_>) -> Result<usize, End> {
+        if let Some(spin) = self.trial.spin {
+            self.spin(spin);
+        }
         loop {
             match rustix::io::read(&*self.device, &mut *buffer) {
                 Ok(len) => return Ok(len),
@@ -219,7 +357,14 @@ impl Shared {
                 Err(Errno::NOENT | Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     let mut polled = [PollFd::new(&*self.device, PollFlags::IN)];
-                    let _ = rustix::event::poll(&mut polled, None);
+                    let look = Timespec { tv_sec: 0, tv_nsec: rings::LOOK.subsec_nanos().into() };
+                    let _ = rustix::event::poll(&mut polled, Some(&look));
+                    if let Some(end) = self.state().end {
+                        return Err(end);
+                    }
+                    if seat.is_asked() {
+                        return Ok(0);
+                    }
                 }
                 Err(Errno::NODEV) => return Err(End::Unmounted),
                 Err(Errno::CONNABORTED) => return Err(End::Aborted),
@@ -275,9 +420,11 @@ struct Spawner {
 
 impl Waiting for Spawner {
     fn begins(&self) {
-        if let Some(shared) = self.shared.upgrade()
-            && shared.pool.begins_waiting()
-        {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if let Some(queue) = shared.rings.as_ref().and_then(Rings::begins_waiting) {
+            shared.start_ring(queue);
+        }
+        if shared.pool.begins_waiting() {
             let _ = spawn(&shared);
         }
     }
@@ -286,84 +433,5 @@ impl Waiting for Spawner {
         if let Some(shared) = self.shared.upgrade() {
             shared.pool.ends_waiting();
         }
-    }
-}
-
-/// `FUSE_NOTIFY_STORE`, which the protocol types do not know.
-const NOTIFY_STORE: i32 = 4;
-
-/// `fuse_notify_store_out`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct NotifyStoreOut {
-    nodeid: u64,
-    offset: u64,
-    size: u32,
-    padding: u32,
-}
-
-// SAFETY: it is made of integers only, with no padding between them, so that any bytes are a value and any value is bytes.
-unsafe impl ByteValued for NotifyStoreOut {}
-
-/// Tells the kernel what to forget and what to remember.
-struct Notifier {
-    device: Weak<OwnedFd>,
-    shared: Weak<Shared>,
-}
-
-impl KernelCache for Notifier {
-    fn remember(&self, id: u64, offset: u64, data: &[u8]) -> io::Result<()> {
-        let body = NotifyStoreOut { nodeid: id, offset, size: data.len() as u32, padding: 0 };
-        self.notify(NOTIFY_STORE, body.as_slice(), data)
-    }
-
-    fn forget_pages(&self, id: u64) -> io::Result<()> {
-        let body = NotifyInvalInodeOut { ino: id, off: 0, len: 0 };
-        self.notify(NotifyOpcode::InvalInode as i32, body.as_slice(), &[])
-    }
-
-    fn forget_attributes(&self, id: u64) -> io::Result<()> {
-        // A negative offset: no pages.
-        let body = NotifyInvalInodeOut { ino: id, off: -1, len: 0 };
-        self.notify(NotifyOpcode::InvalInode as i32, body.as_slice(), &[])
-    }
-
-    fn forget_name(&self, parent: u64, name: &CStr) -> io::Result<()> {
-        let body = NotifyInvalEntryOut { parent, namelen: name.count_bytes() as u32, padding: 0 };
-        self.notify(NotifyOpcode::InvalEntry as i32, body.as_slice(), name.to_bytes_with_nul())
-    }
-
-    fn forget_buffers(&self, files: &[u64], patience: Duration) -> bool {
-        let Some(shared) = self.shared.upgrade() else { return true };
-        // Nothing of a file's pages: each question comes back as a request, and so wakes a thread that waits for one.
-        let ask = |file: &u64| {
-            let body = Notify_Retrieve_Out { nodeid: *file, ..Notify_Retrieve_Out::default() };
-            self.send(NotifyOpcode::Retrieve as i32, body.as_slice(), &[]).is_ok()
-        };
-        shared.wipes.ask(patience, |threads| {
-            for _ in 0..threads {
-                // One that the kernel still knows.
-                let _ = files.iter().any(ask);
-            }
-        })
-    }
-}
-
-impl Notifier {
-    fn notify(&self, code: i32, body: &[u8], rest: &[u8]) -> io::Result<()> {
-        match self.send(code, body, rest) {
-            // The kernel has forgotten it by itself, or the connection is gone.
-            Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn send(&self, code: i32, body: &[u8], rest: &[u8]) -> Result<(), Errno> {
-        // Nobody can say any more what a kernel without a connection remembers.
-        let Some(device) = self.device.upgrade() else { return Err(Errno::NOTCONN) };
-        let len = size_of::<OutHeader>() + body.len() + rest.len();
-        let header = OutHeader { len: len as u32, error: code, unique: 0 };
-        let parts = [IoSlice::new(header.as_slice()), IoSlice::new(body), IoSlice::new(rest)];
-        rustix::io::writev(&device, &parts).map(drop)
     }
 }

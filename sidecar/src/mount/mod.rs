@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::fs::EncryptedFs;
-use crate::fuse::{End, Session};
+use crate::fuse::{End, Session, Trial};
 
 /// How long the kernel may take to say INIT.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,24 +53,18 @@ pub struct Mounted {
 
 /// Mounts `fs` on the directory `target` and serves it. Needs CAP_SYS_ADMIN.
 pub fn mount(fs: Arc<EncryptedFs>, target: &Path) -> io::Result<Mounted> {
-    mount_as(fs, target, &Look::default())
+    mount_as(fs, target, &Look::default(), Trial::default())
 }
 
-/// As [`mount`], with another look.
-pub fn mount_as(fs: Arc<EncryptedFs>, target: &Path, look: &Look) -> io::Result<Mounted> {
+/// As [`mount`], with another look, and served in another way.
+pub fn mount_as(fs: Arc<EncryptedFs>, target: &Path, look: &Look, trial: Trial) -> io::Result<Mounted> {
     let device = open_and_mount_as(target, fs.options().read_only, look)?;
-    let session = match Session::start(device, fs) {
-        Ok(session) => session,
+    match Session::try_out(device, fs, trial, PATIENCE) {
+        Ok(session) => Ok(Mounted { session, target: target.to_owned(), is_ours: true }),
         Err(error) => {
             let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
-            return Err(error);
+            Err(error)
         }
-    };
-    let mounted = Mounted { session, target: target.to_owned(), is_ours: true };
-    if mounted.session.wait_started(PATIENCE) {
-        Ok(mounted)
-    } else {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not begin the session"))
     }
 }
 

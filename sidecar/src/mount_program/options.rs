@@ -11,7 +11,7 @@ use rustix::fs::StatVfsMountFlags;
 use rustix::mount::MountFlags;
 use thiserror::Error;
 
-use crate::cli::{MountArgs, ProfileArgs};
+use crate::cli::{MountArgs, ProfileArgs, TrialArgs};
 use crate::mount::Look;
 
 /// How long an earlier mount of the volume may take to end: its server syncs the storage, which may be busy.
@@ -184,6 +184,7 @@ impl Options {
             virtual_ownership: self.virtual_ownership,
             accept_origin: self.accept_origin.clone(),
             storage_entry: self.storage_entry.clone(),
+            trial: TrialArgs::default(),
             profile: ProfileArgs {
                 profile: self.profile.clone(),
                 allow_loopback_http: self.loopback_http,

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{OfflineError, finish, request};
 use crate::cli::{MountArgs, offline_runtime};
+use crate::fuse::Trial;
 use crate::keys::{KeyWatch, RootKey};
 use crate::mount::{self, Look, Mounted};
 use crate::profile::{self, Lifetimes};
@@ -97,7 +98,13 @@ async fn serve_until_told(
         served.fs.allow_devices();
     }
     let (fs, target, look) = (Arc::clone(&served.fs), args.mountpoint.clone(), manner.look.clone());
-    let mounted = tokio::task::spawn_blocking(move || mount::mount_as(fs, &target, &look)).await;
+    let trial = Trial {
+        threads: args.trial.threads,
+        spin: args.trial.spin.map(Duration::from_micros),
+        writeback_cache: args.trial.writeback_cache,
+        io_uring: args.trial.io_uring,
+    };
+    let mounted = tokio::task::spawn_blocking(move || mount::mount_as(fs, &target, &look, trial)).await;
     let mounted = mounted.map_err(|_| OfflineError::Serve("the mount was cut short".into()))?;
     let mounted = mounted.map_err(OfflineError::Mount)?;
     ready();

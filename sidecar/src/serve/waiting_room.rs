@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use vm_memory::ByteValued;
 
 use crate::fs::{MAX_IO, ROOT};
-use crate::fuse::{HEADER, Negotiated, Request, negotiate};
+use crate::fuse::{HEADER, Negotiated, Request, Trial, negotiate};
 
 /// How long it waits for a request before it looks whether its time is over.
 const LOOK: Duration = Duration::from_millis(50);
@@ -134,7 +134,7 @@ impl<'a> WaitingRoom<'a> {
         let malformed = |_| Errno::INVAL;
         let offer: InitIn = request.take().map_err(malformed)?;
         let more: Option<InitIn2> = request.take_if_there();
-        let Some((out, agreed)) = negotiate(&offer, more.as_ref(), self.acl) else {
+        let Some((out, agreed)) = negotiate(&offer, more.as_ref(), self.acl, Trial::default()) else {
             tracing::error!(
                 major = offer.major,
                 minor = offer.minor,

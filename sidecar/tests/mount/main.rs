@@ -7,6 +7,7 @@
 
 mod access;
 mod data;
+mod io_uring;
 #[path = "../../examples/memory_mount.rs"]
 mod memory_mount;
 mod power;
@@ -15,6 +16,7 @@ mod promises;
 mod server;
 mod suspension;
 mod trouble;
+mod writeback;
 
 /// The server's process: not a test.
 #[test]

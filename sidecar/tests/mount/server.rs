@@ -40,7 +40,8 @@ pub fn start(flags: &[&str]) -> Option<Server> {
 
 /// A server over a directory that holds `backing` and `mount`.
 pub fn start_in(dir: TempDir, flags: &[&str]) -> Server {
-    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let flags: Vec<String> =
+        flags.iter().copied().chain(crate::io_uring::flag()).map(str::to_owned).collect();
     let (process, input, output) = spawn(&dir, &flags, None);
     let mut server = Server { dir, process, input, output, flags };
     server.expect("ready");
@@ -52,7 +53,9 @@ pub fn start_unprivileged(dir: TempDir) -> Server {
     let target = dir.path().join("mount");
     let device = sidecar::mount::open_and_mount(&target, false).unwrap();
     rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::empty()).unwrap();
-    let flags = vec!["virtual".to_owned(), format!("fd={}", device.as_raw_fd())];
+    let given = format!("fd={}", device.as_raw_fd());
+    let flags: Vec<String> =
+        ["virtual", &given].into_iter().chain(crate::io_uring::flag()).map(str::to_owned).collect();
     let (process, input, output) = spawn(&dir, &flags, Some(65532));
     drop(device);
     let mut server = Server { dir, process, input, output, flags };

