@@ -2,10 +2,11 @@
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
-use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use sidecar::fs::{Attr, Caller, Entry, FsError, NewMode, OpenHow, SetAttr, SetTime};
 
@@ -37,9 +38,23 @@ impl Floor {
     pub fn make_directory(&self, parent: u64, name: &CStr, mode: NewMode, caller: Caller) -> Done<Entry> {
         let dir = self.table.get(parent)?;
         rustix::fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(mode.mode & 0o7777))?;
-        let entry = self.find(parent, name)?;
-        own(&self.table.get(entry.id)?.fd, caller)?;
-        Ok(entry)
+        own_name(&dir.fd, name, caller)?;
+        self.find(parent, name)
+    }
+
+    pub fn make_node(
+        &self,
+        parent: u64,
+        name: &CStr,
+        mode: NewMode,
+        device: u64,
+        caller: Caller,
+    ) -> Done<Entry> {
+        let dir = self.table.get(parent)?;
+        let (kind, bits) = (FileType::from_raw_mode(mode.mode), Mode::from_raw_mode(mode.mode & 0o7777));
+        rustix::fs::mknodat(&dir.fd, name, kind, bits, device)?;
+        own_name(&dir.fd, name, caller)?;
+        self.find(parent, name)
     }
 
     pub fn open_file(&self, id: u64, how: OpenHow) -> Done<()> {
@@ -116,12 +131,20 @@ impl Floor {
 }
 
 /// What was made belongs to who asked for it.
-fn own(fd: impl std::os::fd::AsFd, caller: Caller) -> Done<()> {
+fn own(fd: impl AsFd, caller: Caller) -> Done<()> {
+    own_at(fd, c"", caller, AtFlags::EMPTY_PATH)
+}
+
+fn own_name(dir: impl AsFd, name: &CStr, caller: Caller) -> Done<()> {
+    own_at(dir, name, caller, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn own_at(at: impl AsFd, name: &CStr, caller: Caller, flags: AtFlags) -> Done<()> {
     if caller.uid == 0 && caller.gid == 0 {
         return Ok(());
     }
     let (uid, gid) = (Some(Uid::from_raw(caller.uid)), Some(Gid::from_raw(caller.gid)));
-    Ok(rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
+    Ok(rustix::fs::chownat(at, name, uid, gid, flags)?)
 }
 
 fn time(time: SetTime) -> Timespec {

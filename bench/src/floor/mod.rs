@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
@@ -20,9 +21,12 @@ use sidecar::fs::{
     Attr, Caller, DirEntry, Entry, FsError, NewMode, OpenHow, RenameHow, Scratch, SetAttr, StorageSize, Time,
     WriteHow,
 };
-use sidecar::fuse::{Served, Session};
+use sidecar::fuse::{Served, Session, Trial};
 
 use table::Table;
+
+/// How long the kernel may take to say INIT.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Done<T> = std::result::Result<T, FsError>;
 
@@ -49,10 +53,11 @@ impl Floor {
 }
 
 /// Serves `storage` on `target` until it is unmounted; says `mounted` on standard error before.
-pub fn serve(storage: &Path, target: &Path) -> Result<()> {
+pub fn serve(storage: &Path, target: &Path, io_uring: bool) -> Result<()> {
     let floor = Floor::new(storage)?;
     let device = sidecar::mount::open_and_mount(target, false).context("mount")?;
-    let session = Session::start(device, Arc::new(floor)).context("serve")?;
+    let trial = Trial { io_uring, ..Trial::default() };
+    let session = Session::try_out(device, Arc::new(floor), trial, PATIENCE).context("serve")?;
     eprintln!("mounted");
     session.wait();
     Ok(())
@@ -129,6 +134,15 @@ impl Served for Floor {
         let dir = self.table.get(parent)?;
         rustix::fs::symlinkat(target, &dir.fd, name)?;
         self.find(parent, name)
+    }
+    fn link(&self, id: u64, parent: u64, name: &CStr) -> Done<Entry> {
+        let (node, dir) = (self.table.get(id)?, self.table.get(parent)?);
+        let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+        rustix::fs::linkat(rustix::fs::CWD, proc_path(&node.fd), &dir.fd, name, follow)?;
+        self.find(parent, name)
+    }
+    fn mknod(&self, parent: u64, name: &CStr, mode: NewMode, device: u64, caller: Caller) -> Done<Entry> {
+        self.make_node(parent, name, mode, device, caller)
     }
     fn readlink(&self, id: u64) -> Done<Vec<u8>> {
         Ok(rustix::fs::readlinkat(&self.table.get(id)?.fd, c"", Vec::new())?.into_bytes())
