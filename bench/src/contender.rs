@@ -1,4 +1,4 @@
-//! Who is measured: the storage itself, the floor, gocryptfs, and Cofferdam.
+//! Who is measured: the storage itself, the floor, gocryptfs, Cofferdam, and ways to serve it that are only tried out.
 //!
 //! Invariant: each has a directory of its own on the same storage; a server ends, and its mount with it, when it is dropped.
 
@@ -9,13 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::cpu;
 use crate::kms::Kms;
 
-/// A kind of filesystem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A kind of filesystem, and the name by which it is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Contender {
     /// The backing filesystem.
     Storage,
@@ -25,17 +26,55 @@ pub enum Contender {
     Gocryptfs,
     /// This project.
     Cofferdam,
+    /// The floor, with requests by io_uring.
+    FloorIoUring,
+    /// This project, with requests by io_uring.
+    IoUring,
+    /// This project, with the kernel's writeback cache.
+    Writeback,
+    /// This project, with 16 threads.
+    Threads,
+    /// This project, with one thread that looks for requests for a while before it sleeps.
+    Spin,
 }
 
 impl Contender {
-    pub const ALL: [Self; 4] = [Self::Storage, Self::Floor, Self::Gocryptfs, Self::Cofferdam];
+    /// Those of the main table.
+    pub const MAIN: [Self; 4] = [Self::Storage, Self::Floor, Self::Gocryptfs, Self::Cofferdam];
 
+    /// As columns are headed.
     pub fn name(self) -> &'static str {
         match self {
             Self::Storage => "storage",
             Self::Floor => "floor",
             Self::Gocryptfs => "gocryptfs",
             Self::Cofferdam => "cofferdam",
+            Self::FloorIoUring => "floor, io_uring",
+            Self::IoUring => "io_uring",
+            Self::Writeback => "writeback cache",
+            Self::Threads => "16 threads",
+            Self::Spin => "1 thread, spinning",
+        }
+    }
+
+    /// Whether its requests come by io_uring.
+    pub fn is_ring(self) -> bool {
+        matches!(self, Self::FloorIoUring | Self::IoUring)
+    }
+
+    /// Whether it is a way to serve that is only tried out.
+    pub fn is_trial(self) -> bool {
+        !Self::MAIN.contains(&self)
+    }
+
+    /// What the servers of this project are told.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::FloorIoUring | Self::IoUring => &["--io-uring"],
+            Self::Writeback => &["--writeback-cache"],
+            Self::Threads => &["--threads", "16"],
+            Self::Spin => &["--threads", "1", "--spin", "50"],
+            Self::Storage | Self::Floor | Self::Gocryptfs | Self::Cofferdam => &[],
         }
     }
 }
@@ -67,15 +106,16 @@ impl Mounted {
             Contender::Storage => {
                 return Ok(Self { contender, path: raw.clone(), raw, server: None });
             }
-            Contender::Floor => {
+            Contender::Floor | Contender::FloorIoUring => {
                 let mut server = Command::new(std::env::current_exe()?);
-                server.arg("floor").args([&raw, &path]);
+                server.arg("floor").args([&raw, &path]).args(contender.arguments());
                 served(server)?
             }
             Contender::Gocryptfs => gocryptfs(&raw, &path)?,
-            Contender::Cofferdam => {
+            _ => {
                 let mut server = Command::new(means.sidecar);
                 server.arg("mount").args([&raw, &path]).args(means.mount_arguments);
+                server.args(contender.arguments());
                 server.arg("--allow-loopback-http").arg("--profile").arg(means.kms.profile());
                 served(server)?
             }
@@ -83,12 +123,17 @@ impl Mounted {
         Ok(Self { contender, path, raw, server: Some(server) })
     }
 
+    /// The server's process.
+    pub fn server(&self) -> Option<rustix::process::Pid> {
+        self.server.as_ref().map(rustix::process::Pid::from_child)
+    }
+
     /// Seconds that the server has computed so far.
     pub fn server_cpu(&self) -> f64 {
         self.server.as_ref().map_or(0.0, |server| cpu::seconds(&server.id().to_string(), cpu::OWN))
     }
 
-    /// Resident bytes of the server.
+    /// The most bytes that the server ever had resident.
     pub fn resident(&self) -> u64 {
         let Some(server) = &self.server else { return 0 };
         let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
@@ -110,6 +155,13 @@ impl Drop for Mounted {
         }
         let _ = server.kill();
         let _ = server.wait();
+    }
+}
+
+/// Removes the mounts that a run left behind that was killed; their servers end with them.
+pub fn clear(dir: &Path) {
+    for path in mounts().iter().rev().filter(|path| path.starts_with(dir)) {
+        let _ = unmount(path, UnmountFlags::DETACH);
     }
 }
 
@@ -145,14 +197,15 @@ fn gocryptfs(raw: &Path, path: &Path) -> Result<Child> {
     server.args(["-fg", "-q", "-allow_other", "-acl", "-passfile"]).arg(&password).args([raw, path]);
     let child = server.stdout(Stdio::null()).spawn().context("start gocryptfs")?;
     let end = Instant::now() + Duration::from_secs(20);
-    while !is_mounted(path) {
+    while !mounts().iter().any(|at| at == path) {
         ensure!(Instant::now() < end, "gocryptfs did not mount");
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(child)
 }
 
-fn is_mounted(path: &Path) -> bool {
+/// Where something is mounted.
+fn mounts() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == path))
+    mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
 }

@@ -1,9 +1,10 @@
-//! What the encrypted filesystem costs: workloads on four mounts in turn, their medians and ratios as a table.
+//! What the encrypted filesystem costs: workloads on several mounts in turn, their medians and ratios as a table.
 //!
 //! Invariant: all that is compared is measured in one run, in turn, on the same storage, with cold kernel caches where the work says so;
 //! nothing is compared with a figure of another run.
 //!
-//! `filesystem-bench run` measures; `filesystem-bench floor STORAGE TARGET` is the server without encryption that it starts.
+//! `filesystem-bench run` measures, `growth` whether the cost stays flat; `filesystem-bench floor STORAGE TARGET` is the server without
+//! encryption that they start.
 
 mod contender;
 mod cpu;
@@ -13,12 +14,15 @@ mod growth;
 mod kms;
 mod measure;
 mod table;
+mod uring;
 mod work;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use contender::Contender;
 
 #[derive(Parser)]
 #[command(name = "filesystem-bench", version)]
@@ -31,12 +35,17 @@ struct Cli {
 enum Command {
     /// Measure, and print the table.
     Run(Options),
+    /// Measure whether the cost stays flat with a million files and a file of 100 GiB, and what files take on the storage.
+    Growth(Options),
     /// Serve a directory with no encryption until it is unmounted.
     Floor {
         /// The directory.
         storage: PathBuf,
         /// Where it appears.
         target: PathBuf,
+        /// Get requests by io_uring.
+        #[arg(long)]
+        io_uring: bool,
     },
 }
 
@@ -56,14 +65,14 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Only these contenders.
-    #[arg(long, value_delimiter = ',')]
-    pub contenders: Vec<String>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contender::MAIN)]
+    pub contenders: Vec<Contender>,
+    /// About how long all of it may take, in minutes: there are fewer rounds where it takes longer.
+    #[arg(long, default_value_t = 60.0)]
+    pub minutes: f64,
     /// The share of the usual amount of work, for a quick look.
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
-    /// Also measure whether the cost stays flat with a million files and a file of 100 GiB.
-    #[arg(long)]
-    pub growth: bool,
     /// A directory of sources that is unpacked and searched.
     #[arg(long)]
     pub sources: Option<PathBuf>,
@@ -77,16 +86,13 @@ pub struct Options {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Run(options) => {
-            let (figures, growth) = measure::run(&options)?;
-            let mut text = table::render(&figures);
-            text.extend(growth.as_ref().map(growth::render));
-            print!("{text}");
-            if let Some(path) = options.output {
-                std::fs::write(path, text)?;
-            }
-            Ok(())
-        }
-        Command::Floor { storage, target } => floor::serve(&storage, &target),
+        Command::Run(options) => tell(&options, &table::render(&measure::run(&options)?)),
+        Command::Growth(options) => tell(&options, &growth::run(&options)?),
+        Command::Floor { storage, target, io_uring } => floor::serve(&storage, &target, io_uring),
     }
+}
+
+fn tell(options: &Options, text: &str) -> Result<()> {
+    print!("{text}");
+    Ok(options.output.as_ref().map_or(Ok(()), |path| std::fs::write(path, text))?)
 }

@@ -5,8 +5,12 @@ mod filesystem;
 mod pods;
 mod report;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+
+use filesystem::Amount;
 
 use crate::cluster::Cluster;
 use crate::demo::kms::DevKms;
@@ -20,36 +24,80 @@ const STARTS: usize = 20;
 /// What is measured.
 #[derive(Args, Debug)]
 pub struct Options {
-    /// Only this part; the other one's section of bench/RESULTS.md stays.
-    #[arg(long, value_enum)]
-    only: Option<Part>,
-    /// Alternating runs of each piece of work on the filesystem.
+    /// Only these parts; the sections of the others in bench/RESULTS.md stay.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Alternating runs of each piece of work on the filesystem; half as many on a disk and of the options.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// The share of the usual amount of work, for a quick look that is printed and not recorded.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// A directory on the disk that is measured on; made, and emptied. Users that are not root must be able to reach it.
+    #[arg(long, default_value = "/var/tmp/cofferdam-bench")]
+    disk: PathBuf,
 }
 
 /// A section of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// The encrypted filesystem on a tmpfs, beside its storage, a transport without encryption, and gocryptfs.
+    Memory,
+    /// Other ways to serve: io_uring, the writeback cache, more threads.
+    Options,
+    /// Whether the cost stays flat with a million files and a file of 100 GiB, and the space that files take.
+    Growth,
+    /// As memory, on a disk.
+    Disk,
     /// What protection costs a pod, on a real cluster.
     Pods,
-    /// The encrypted filesystem beside its storage, a transport without encryption, and gocryptfs.
-    Filesystem,
 }
 
-/// Measures, prints the tables, and writes them to `bench/RESULTS.md`.
+impl Part {
+    /// In the order in which they are measured and stand in the page.
+    const ALL: [Self; 5] = [Self::Memory, Self::Options, Self::Growth, Self::Disk, Self::Pods];
+
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Memory => report::MEMORY,
+            Self::Options => report::OPTIONS,
+            Self::Growth => report::GROWTH,
+            Self::Disk => report::DISK,
+            Self::Pods => report::PODS,
+        }
+    }
+}
+
+/// Measures, prints the tables, and writes them to `bench/RESULTS.md`, section by section.
 pub fn run(options: &Options) -> Result<()> {
     let cluster = Cluster::from_environment()?;
     debian::ensure_packages(cluster.places())?;
-    let chosen = |part| options.only.is_none_or(|only| only == part);
-    if chosen(Part::Filesystem) {
-        let tables = filesystem::measure(cluster.places(), options.rounds)?;
-        record(cluster.places(), report::FILESYSTEM, &tables)?;
+    let chosen: Vec<Part> =
+        Part::ALL.into_iter().filter(|part| options.only.is_empty() || options.only.contains(part)).collect();
+    if chosen.iter().any(|part| *part != Part::Pods) {
+        filesystem::build(cluster.places())?;
     }
-    if chosen(Part::Pods) {
-        record(cluster.places(), report::PODS, &pods(&cluster)?)?;
+    for part in chosen {
+        progress::note(&format!("{}; the machine's load is {}", part.heading(), report::load()));
+        let section = measure(part, &cluster, options)?;
+        print!("{section}");
+        if options.scale >= 1.0 {
+            record(cluster.places(), part.heading(), &section)?;
+        }
     }
     Ok(())
+}
+
+fn measure(part: Part, cluster: &Cluster, options: &Options) -> Result<String> {
+    let places = cluster.places();
+    let amount = Amount { rounds: options.rounds, scale: options.scale, disk: &options.disk };
+    match part {
+        Part::Memory => filesystem::in_memory(places, &amount),
+        Part::Options => filesystem::options(places, &amount),
+        Part::Growth => filesystem::growth(places, &amount),
+        Part::Disk => filesystem::on_disk(places, &amount),
+        Part::Pods => pods(cluster),
+    }
 }
 
 fn pods(cluster: &Cluster) -> Result<String> {
@@ -72,7 +120,6 @@ fn pods(cluster: &Cluster) -> Result<String> {
 
 /// Puts a section into the page of results, which keeps the others.
 fn record(places: &Places, heading: &str, section: &str) -> Result<()> {
-    print!("{section}");
     let page = places.repository.join("bench").join("RESULTS.md");
     let before = std::fs::read_to_string(&page).unwrap_or_default();
     std::fs::write(&page, report::with_section(&before, heading, section)).context("write the results")

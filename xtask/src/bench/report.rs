@@ -1,6 +1,7 @@
 //! The page of figures. Invariant: pure, but for the description of the machine.
 
 use std::fs;
+use std::path::Path;
 
 /// What was measured.
 pub struct Figures {
@@ -30,15 +31,23 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// Headings of the sections.
+pub const MEMORY: &str = "## The encrypted filesystem, on a tmpfs";
+/// See [`MEMORY`].
+pub const OPTIONS: &str = "## Other ways to serve";
+/// See [`MEMORY`].
+pub const GROWTH: &str = "## More and larger files";
+/// See [`MEMORY`].
+pub const DISK: &str = "## The encrypted filesystem, on a disk";
+/// See [`MEMORY`].
 pub const PODS: &str = "## Pods";
-/// See [`PODS`].
-pub const FILESYSTEM: &str = "## The encrypted filesystem";
-const TITLE: &str = "# What Cofferdam costs\n\nMeasured by `cargo xtask bench`; each section says on what.\n";
+/// In the order of the page.
+const SECTIONS: [&str; 5] = [MEMORY, OPTIONS, GROWTH, DISK, PODS];
+const TITLE: &str = "# What Cofferdam costs\n\nMeasured by `cargo xtask bench`; each section says on what. What it means: [performance](../docs/performance.md).\n";
 
 /// The page `before` with `section` under `heading`, in the place of the section of that heading.
 pub fn with_section(before: &str, heading: &str, section: &str) -> String {
     let mut page = TITLE.to_owned();
-    for wanted in [FILESYSTEM, PODS] {
+    for wanted in SECTIONS {
         let kept = before
             .split_once(&format!("{wanted}\n"))
             .map(|(_, rest)| rest.split("\n## ").next().unwrap_or_default());
@@ -69,6 +78,23 @@ pub fn pods(figures: &Figures) -> String {
          plain one of the same kind.\n",
         figures.starts, figures.protected_ms, figures.plain_ms
     )
+}
+
+/// How busy the machine is: the load average of the last minute.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or("unknown").to_owned()
+}
+
+/// The type of the filesystem that holds `path`.
+pub fn filesystem(path: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let held = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (at, kind) = (words.next()?, words.next()?);
+        path.starts_with(at).then_some((at.len(), kind))
+    });
+    held.max_by_key(|(depth, _)| *depth).map_or_else(|| "unknown".into(), |(_, kind)| kind.to_owned())
 }
 
 /// Processor and kernel.
@@ -110,15 +136,12 @@ mod tests {
 
     #[test]
     fn a_section_takes_the_place_of_the_older_one_and_leaves_the_other() {
-        let both = with_section(
-            &with_section("", PODS, "old pods\n"),
-            FILESYSTEM,
-            "files\n\n### On disk\n\ntable\n",
-        );
+        let both =
+            with_section(&with_section("", PODS, "old pods\n"), MEMORY, "files\n\n### On disk\n\ntable\n");
         let page = with_section(&both, PODS, "new pods\n");
         assert_eq!(
             page,
-            format!("{TITLE}\n{FILESYSTEM}\n\nfiles\n\n### On disk\n\ntable\n\n{PODS}\n\nnew pods\n")
+            format!("{TITLE}\n{MEMORY}\n\nfiles\n\n### On disk\n\ntable\n\n{PODS}\n\nnew pods\n")
         );
     }
 }
