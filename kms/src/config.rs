@@ -12,6 +12,8 @@ use crate::key::KeyRef;
 pub enum ProviderConfig {
     /// IBM Key Protect.
     KeyProtect(KeyProtectConfig),
+    /// HashiCorp Vault or OpenBao Transit.
+    Transit(TransitConfig),
 }
 
 impl ProviderConfig {
@@ -19,6 +21,7 @@ impl ProviderConfig {
     pub fn key_ref(&self) -> KeyRef {
         match self {
             Self::KeyProtect(config) => KeyRef(config.root_key.clone()),
+            Self::Transit(config) => KeyRef(config.key.clone()),
         }
     }
 }
@@ -66,6 +69,58 @@ pub enum CredentialSource {
     },
 }
 
+/// A Transit engine of HashiCorp Vault or OpenBao.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TransitConfig {
+    /// `https://HOST:8200`, without path.
+    pub endpoint: String,
+    /// Namespace of engine and login; absent: the root namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Mount path of the engine, such as `transit`.
+    pub mount: String,
+    /// Name of the root key.
+    pub key: String,
+    /// How to authenticate.
+    pub credential: TransitCredential,
+    /// Certificate authorities that alone are trusted; absent: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
+    /// Development only: `http` is accepted for loopback addresses.
+    #[serde(default)]
+    pub allow_loopback_http: bool,
+}
+
+/// How to authenticate with Vault or OpenBao.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum TransitCredential {
+    /// A token in a file, read again whenever it changes, and prolonged where it may be.
+    TokenFile {
+        /// Absolute path.
+        path: String,
+    },
+    /// An AppRole.
+    AppRole {
+        /// Mount path of the auth method, such as `approle`.
+        mount: String,
+        /// The role's id, which is no secret.
+        role_id: String,
+        /// Absolute path of the secret id, read again whenever it changes.
+        secret_id_path: String,
+    },
+    /// A projected service account token, shown to the auth method `kubernetes` or `jwt`.
+    Kubernetes {
+        /// Mount path of the auth method, such as `kubernetes`.
+        mount: String,
+        /// The role's name.
+        role: String,
+        /// Absolute path of the token, read again for each login.
+        token_path: String,
+    },
+}
+
 /// PEM certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -99,6 +154,9 @@ pub enum ConfigError {
         /// The field's name.
         field: &'static str,
     },
+    /// A credential of another provider.
+    #[error("the credential is not one of this provider")]
+    Credential,
     /// Not PEM certificates.
     #[error("ca bundle holds no usable certificate")]
     Ca,

@@ -10,9 +10,10 @@ use secrecy::SecretString;
 use crate::admin::KmsAdmin;
 use crate::config::{ConfigError, ProviderConfig};
 use crate::decorate::{AuditedAdmin, decorate};
-use crate::key_protect::{KeyProtect, PROVIDER};
+use crate::key_protect::{self, KeyProtect};
 use crate::observe::{Observer, Unobserved};
 use crate::service::Kms;
+use crate::transit::{self, Transit};
 
 /// How a connection behaves.
 #[derive(Clone)]
@@ -98,7 +99,7 @@ pub fn connect(config: &ProviderConfig, options: &Options) -> Result<Arc<dyn Kms
     build(config, None, options)
 }
 
-/// The same, where the credential's secret (API key or service account token) is at hand and its file is not read.
+/// The same, where the credential's secret (API key, token, secret id or service account token) is at hand and its file is not read.
 /// Build anew when the secret changes.
 pub fn connect_with_secret(
     config: &ProviderConfig,
@@ -115,9 +116,15 @@ pub fn connect_admin(
     secret: Option<SecretString>,
     options: &Options,
 ) -> Result<Arc<dyn KmsAdmin>, ConfigError> {
-    let ProviderConfig::KeyProtect(config) = config;
-    let admin = Arc::new(KeyProtect::new(config, secret, options)?);
-    Ok(Arc::new(AuditedAdmin::new(admin, PROVIDER, &options.observer)))
+    let (admin, name): (Arc<dyn KmsAdmin>, _) = match config {
+        ProviderConfig::KeyProtect(config) => {
+            (Arc::new(KeyProtect::new(config, secret, options)?), key_protect::PROVIDER)
+        }
+        ProviderConfig::Transit(config) => {
+            (Arc::new(Transit::new(config, secret, options)?), transit::PROVIDER)
+        }
+    };
+    Ok(Arc::new(AuditedAdmin::new(admin, name, &options.observer)))
 }
 
 fn build(
@@ -125,6 +132,9 @@ fn build(
     secret: Option<SecretString>,
     options: &Options,
 ) -> Result<Arc<dyn Kms>, ConfigError> {
-    let ProviderConfig::KeyProtect(config) = config;
-    Ok(decorate(Arc::new(KeyProtect::new(config, secret, options)?), options))
+    let provider: Arc<dyn Kms> = match config {
+        ProviderConfig::KeyProtect(config) => Arc::new(KeyProtect::new(config, secret, options)?),
+        ProviderConfig::Transit(config) => Arc::new(Transit::new(config, secret, options)?),
+    };
+    Ok(decorate(provider, options))
 }

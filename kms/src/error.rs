@@ -148,6 +148,14 @@ impl KmsError {
         Self { kind, context: Box::new(context) }
     }
 
+    /// The same, where no confirmation of a denial is waited for: no cached key hangs on an owner's operation.
+    pub(crate) fn settled(mut self) -> Self {
+        if let ErrorKind::Denied { confirmed } = &mut self.kind {
+            *confirmed = true;
+        }
+        self
+    }
+
     /// Another try may help.
     pub fn retryable(&self) -> bool {
         matches!(

@@ -8,10 +8,9 @@
 //! Invariant: an outage is never reported as a refusal, and no secret appears in an error, a log or a metric.
 
 pub mod admin;
+mod auth;
 mod call;
 mod config;
-#[cfg(test)]
-mod conformance;
 mod connect;
 mod decorate;
 mod error;
@@ -19,10 +18,16 @@ mod http;
 mod key;
 mod key_protect;
 pub mod observe;
+mod place;
+mod secret_text;
 mod service;
+mod transit;
 
 pub use call::{CallCtx, CorrelationId, EncCtx, Op};
-pub use config::{CaSource, ConfigError, CredentialSource, KeyProtectConfig, ProviderConfig};
+pub use config::{
+    CaSource, ConfigError, CredentialSource, KeyProtectConfig, ProviderConfig, TransitConfig,
+    TransitCredential,
+};
 pub use connect::{BreakerPolicy, Options, RetryPolicy, connect, connect_admin, connect_with_secret};
 pub use error::{ErrorContext, ErrorKind, KmsError, Outage, Result};
 pub use key::{

@@ -45,7 +45,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "python3-venv",
         shown_by: "/usr/lib/python3.11/ensurepip/__init__.py",
-        reason: "keeps that client apart from the machine's packages",
+        reason: "keeps that client apart from the machine's packages; brings the OpenBao server",
     },
     Package { name: "git", shown_by: "/usr/bin/git", reason: "gives the story the repository's own sources" },
     Package { name: "fio", shown_by: "/usr/bin/fio", reason: "writes and verifies on the filesystem" },

@@ -1,5 +1,7 @@
-//! `cargo xtask generate`: writes every generated file. Invariant: a test in `api` fails when one of them is stale.
+//! `cargo xtask generate`: writes every generated file. Invariant: a test fails when one of them is stale: of the definitions in
+//! `api`, of the page in `tests/providers`.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -10,18 +12,19 @@ use crate::process;
 /// Where the definitions lie: for `kubectl apply`, and for Helm, which reads nothing outside a chart.
 const DEFINITIONS: [&str; 2] = ["crds", "charts/cofferdam/files/crds"];
 
-/// Writes the custom resource definitions.
+/// The page whose table the suite of the providers generates.
+const KMS_PAGE: &str = "docs/kms.md";
+
+/// Writes the custom resource definitions, and the table of what each KMS provider has shown.
 pub fn run() -> Result<()> {
     let places = Places::from_environment()?;
+    example(&places, "cofferdam-api", "crds", &DEFINITIONS.map(|folder| places.repository.join(folder)))?;
+    example(&places, "cofferdam-providers", "kms_page", &[places.repository.join(KMS_PAGE)])
+}
+
+fn example(places: &Places, package: &str, name: &str, paths: &[PathBuf]) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&places.repository).args([
-        "run",
-        "--locked",
-        "--package",
-        "cofferdam-api",
-        "--example",
-        "crds",
-        "--",
-    ]);
-    process::shown(cargo.args(DEFINITIONS.map(|folder| places.repository.join(folder))))
+    cargo.current_dir(&places.repository);
+    cargo.args(["run", "--locked", "--package", package, "--example", name, "--"]);
+    process::shown(cargo.args(paths))
 }

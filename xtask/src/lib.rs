@@ -10,6 +10,7 @@ pub mod generate;
 pub mod image;
 pub mod install;
 pub mod mounts;
+pub mod openbao;
 pub mod places;
 pub mod process;
 pub mod progress;

@@ -4,6 +4,8 @@
 //! more than the given number of bytes is read. An answer is data; whether it means anything is the provider's matter.
 
 pub(crate) mod endpoint;
+#[cfg(test)]
+pub(crate) mod fake;
 mod trust;
 pub(crate) mod watched;
 
@@ -11,6 +13,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -78,6 +81,14 @@ impl Http {
             .await
             .unwrap_or(Err(ErrorKind::Unavailable { why: Outage::Timeout, retry_after: None }))
     }
+}
+
+/// A JSON body that is zeroized when the last reference is gone: it can hold a data key or a credential.
+pub(crate) fn json_body(body: &impl Serialize) -> bytes::Bytes {
+    // Allocated at once: growing would leave copies of a key behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    serde_json::to_writer(&mut *text, body).expect("these bodies are plain text and lists");
+    bytes::Bytes::from_owner(text)
 }
 
 async fn read(mut response: reqwest::Response, limit: usize) -> Result<Reply, ErrorKind> {

@@ -7,25 +7,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::Method;
 
-use super::exchange::{Ask, Site, json};
+use super::exchange::{Ask, Site};
 use super::wire::{self, Collection, Envelope, KeyBody, NewKeyBody, PolicyBody};
 use super::{KeyProtect, POST};
 use crate::admin::{KmsAdmin, NewKey};
 use crate::call::{CallCtx, Op};
-use crate::error::{ErrorKind, KmsError, Result};
+use crate::error::{KmsError, Result};
+use crate::http::json_body;
 use crate::key::KeyRef;
 
 impl Site<'_> {
     async fn change(&self, ask: Ask<'_>) -> Result<()> {
-        self.ask(&ask).await.map(drop).map_err(settled)
+        self.ask(&ask).await.map(drop).map_err(KmsError::settled)
     }
-}
-
-fn settled(mut error: KmsError) -> KmsError {
-    if let ErrorKind::Denied { confirmed } = &mut error.kind {
-        *confirmed = true;
-    }
-    error
 }
 
 fn action<'a>(path: &'a [&'a str]) -> Ask<'a> {
@@ -37,9 +31,9 @@ impl KmsAdmin for KeyProtect {
     async fn create(&self, new: &NewKey, call: &CallCtx) -> Result<KeyRef> {
         let site = self.exchange.site(Op::Create, None, call);
         let body = NewKeyBody::root(&new.name, new.description.as_deref());
-        let body = Some(json(&Envelope::new(wire::KEY, body)));
+        let body = Some(json_body(&Envelope::new(wire::KEY, body)));
         let ask = Ask { content_type: Some(wire::KEY), body, ..action(&["keys"]) };
-        let reply = site.ask(&ask).await.map_err(settled)?;
+        let reply = site.ask(&ask).await.map_err(KmsError::settled)?;
         let created: Collection<KeyBody> = site.parse(&reply)?;
         site.decode(created.single().map(KeyBody::id))
     }
@@ -75,7 +69,7 @@ impl KmsAdmin for KeyProtect {
         call: &CallCtx,
     ) -> Result<()> {
         let path = ["keys", key.0.as_str(), "policies"];
-        let body = Some(json(&Envelope::new(wire::POLICY, PolicyBody::rotation(interval))));
+        let body = Some(json_body(&Envelope::new(wire::POLICY, PolicyBody::rotation(interval))));
         let ask = Ask {
             method: Method::PUT,
             path: &path,

@@ -9,17 +9,17 @@ use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
-use super::token::{Token, Tokens};
 use super::verdict::{self, Verdict};
 use super::wire::{Collection, KeyBody};
 use super::{POST, PROVIDER};
+use crate::auth::{Token, Tokens};
 use crate::call::{CallCtx, Op};
-use crate::error::{ErrorKind, KmsError, Outage, Result};
+use crate::error::{ErrorKind, Outage, Result};
 use crate::http::endpoint::Endpoint;
-use crate::http::{Http, Reply};
+use crate::http::{Http, Reply, json_body};
 use crate::key::{KeyRef, KeyState};
+use crate::place::Place;
 
 /// Wrapped keys are small; a page of versions holds 200 of about 100 bytes.
 const ACTION_LIMIT: usize = 32 * 1024;
@@ -38,9 +38,7 @@ pub(super) struct Exchange {
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     exchange: &'a Exchange,
-    op: Op,
-    key: Option<&'a KeyRef>,
-    call: &'a CallCtx,
+    place: Place<'a>,
 }
 
 /// A request without its token.
@@ -54,7 +52,7 @@ pub(super) struct Ask<'a> {
 
 impl Exchange {
     pub(super) fn site<'a>(&'a self, op: Op, key: Option<&'a KeyRef>, call: &'a CallCtx) -> Site<'a> {
-        Site { exchange: self, op, key, call }
+        Site { exchange: self, place: Place { provider: PROVIDER, op, key, call } }
     }
 }
 
@@ -73,8 +71,8 @@ impl Site<'_> {
         content_type: &'static str,
         body: &impl Serialize,
     ) -> Result<T> {
-        let path = ["keys", self.key.map_or("", |key| key.0.as_str()), "actions", action];
-        let body = Some(json(body));
+        let path = ["keys", self.place.key.map_or("", |key| key.0.as_str()), "actions", action];
+        let body = Some(json_body(body));
         let ask = Ask { method: POST, path: &path, query: &[], content_type: Some(content_type), body };
         let reply = self.ask(&ask).await?;
         self.parse(&reply)
@@ -82,20 +80,21 @@ impl Site<'_> {
 
     /// Asks and judges the answer; only success comes back.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Reply> {
-        let token = self.exchange.tokens.get(self.call).await.map_err(|error| self.concerning(error))?;
+        let token =
+            self.exchange.tokens.get(self.place.call).await.map_err(|error| self.place.concerning(error))?;
         let reply = self.send(ask, &token).await?;
-        let judged = verdict::judge(self.op, &reply);
+        let judged = verdict::judge(self.place.op, &reply);
         if judged.verdict != Verdict::Token {
             return self.conclude(reply, judged).await;
         }
         let token = self
             .exchange
             .tokens
-            .replace(Some(&token), self.call)
+            .replace(Some(&token), self.place.call)
             .await
-            .map_err(|error| self.concerning(error))?;
+            .map_err(|error| self.place.concerning(error))?;
         let reply = self.send(ask, &token).await?;
-        let judged = verdict::judge(self.op, &reply);
+        let judged = verdict::judge(self.place.op, &reply);
         self.conclude(reply, judged).await
     }
 
@@ -104,26 +103,27 @@ impl Site<'_> {
         let status = Some(reply.status);
         match judged.verdict {
             Verdict::Success => Ok(reply),
-            Verdict::Failed(kind) => Err(self.failed(kind, status, judged.code)),
+            Verdict::Failed(kind) => Err(self.place.failed(kind, status, judged.code)),
             Verdict::KeyState => {
                 let kind = self.state_error().await?;
-                Err(self.failed(kind, status, judged.code))
+                Err(self.place.failed(kind, status, judged.code))
             }
-            Verdict::Token => Err(self.failed(verdict::denied_for_good(&reply), status, judged.code)),
+            Verdict::Token => Err(self.place.failed(verdict::denied_for_good(&reply), status, judged.code)),
         }
     }
 
     /// The key's state forbade the operation; which state it is, only the metadata say.
     async fn state_error(&self) -> Result<ErrorKind> {
-        let key = self.key.map_or("", |key| key.0.as_str());
+        let key = self.place.key.map_or("", |key| key.0.as_str());
         let path = ["keys", key, "metadata"];
         let ask = Ask { method: Method::GET, path: &path, query: &[], content_type: None, body: None };
-        let token = self.exchange.tokens.get(self.call).await.map_err(|error| self.concerning(error))?;
+        let token =
+            self.exchange.tokens.get(self.place.call).await.map_err(|error| self.place.concerning(error))?;
         let reply = self.send(&ask, &token).await?;
-        let judged = verdict::judge(self.op, &reply);
+        let judged = verdict::judge(self.place.op, &reply);
         match judged.verdict {
             Verdict::Success => {}
-            Verdict::Failed(kind) => return Err(self.failed(kind, Some(reply.status), judged.code)),
+            Verdict::Failed(kind) => return Err(self.place.failed(kind, Some(reply.status), judged.code)),
             Verdict::Token | Verdict::KeyState => return Ok(changing()),
         }
         let body: Collection<KeyBody> = self.parse(&reply)?;
@@ -143,14 +143,14 @@ impl Site<'_> {
         let Exchange { http, endpoint, instance, key_ring, tokens: _ } = self.exchange;
         let segments: Vec<&str> = ["api", "v2"].iter().chain(ask.path).copied().collect();
         let url = endpoint.join(&segments);
-        let limit = if self.op == Op::Versions { LIST_LIMIT } else { ACTION_LIMIT };
-        let sent = http.send(self.call, limit, |client| {
+        let limit = if self.place.op == Op::Versions { LIST_LIMIT } else { ACTION_LIMIT };
+        let sent = http.send(self.place.call, limit, |client| {
             let mut request = client
                 .request(ask.method.clone(), url)
                 .bearer_auth(token.value.expose_secret())
                 .header("Accept", "application/json")
                 .header("Bluemix-Instance", instance)
-                .header("Correlation-Id", self.call.correlation_id.to_string());
+                .header("Correlation-Id", self.place.call.correlation_id.to_string());
             if let Some(ring) = key_ring {
                 request = request.header("X-Kms-Key-Ring", ring);
             }
@@ -165,48 +165,20 @@ impl Site<'_> {
                 None => request,
             }
         });
-        sent.await.map_err(|kind| self.failed(kind, None, None))
+        sent.await.map_err(|kind| self.place.failed(kind, None, None))
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T> {
-        let parsed = if reply.status != 200 && reply.status != 201 {
-            Err(ErrorKind::Integrity("its status is not one of this operation"))
-        } else if reply.is_json() {
-            serde_json::from_slice(&reply.body).map_err(|_| ErrorKind::Integrity("it cannot be parsed"))
-        } else {
-            Err(ErrorKind::Integrity("it is not json"))
-        };
-        parsed.map_err(|kind| self.failed(kind, Some(reply.status), None))
+        self.place.parse(reply)
     }
 
     /// Gives a failure to decode its place.
     pub(super) fn decode<T>(&self, decoded: std::result::Result<T, ErrorKind>) -> Result<T> {
-        decoded.map_err(|kind| self.failed(kind, None, None))
-    }
-
-    fn failed(&self, kind: ErrorKind, http_status: Option<u16>, code: Option<String>) -> KmsError {
-        let mut error = KmsError::new(kind, PROVIDER, self.op);
-        error.context.http_status = http_status;
-        error.context.code = code;
-        error.context.correlation_id = Some(self.call.correlation_id);
-        self.concerning(error)
-    }
-
-    fn concerning(&self, mut error: KmsError) -> KmsError {
-        error.context.key = self.key.cloned();
-        error
+        self.place.decode(decoded)
     }
 }
 
 /// The state changed between the two answers.
 fn changing() -> ErrorKind {
     ErrorKind::Unavailable { why: Outage::ServerError, retry_after: None }
-}
-
-/// A body that is zeroized when the last reference is gone: it can hold a data key.
-pub(super) fn json(body: &impl Serialize) -> bytes::Bytes {
-    // Allocated at once: growing would leave copies of a key behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    serde_json::to_writer(&mut *text, body).expect("these bodies are plain text and lists");
-    bytes::Bytes::from_owner(text)
 }

@@ -6,8 +6,6 @@
 mod admin;
 mod exchange;
 mod iam;
-mod secret_text;
-mod token;
 mod verdict;
 mod wire;
 
@@ -16,6 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
+use crate::auth::Tokens;
 use crate::call::{CallCtx, EncCtx, Op};
 use crate::config::{ConfigError, KeyProtectConfig};
 use crate::connect::Options;
@@ -25,9 +24,8 @@ use crate::http::{Http, HttpConfig};
 use crate::key::{Caps, ContextScheme, KeyInfo, KeyRef, PlainKey, Unwrapped, VersionInfo, Wrapped};
 use crate::service::Kms;
 use exchange::Exchange;
-use iam::Credential;
+use iam::Iam;
 use reqwest::Method;
-use token::Tokens;
 use tokio::time::Instant;
 use wire::{ActionReply, CiphertextBody, Collection, KeyBody, VersionBody, WrapBody};
 
@@ -74,9 +72,8 @@ impl KeyProtect {
             ca: ca.clone(),
             https_only: endpoint.is_https() && iam_endpoint.is_https(),
         })?);
-        let credential = Credential::new(credential, secret);
-        let observer = Arc::clone(&options.observer);
-        let tokens = Arc::new(Tokens::new(Arc::clone(&http), iam_endpoint, credential, observer));
+        let iam = Iam::new(Arc::clone(&http), iam_endpoint, credential, secret);
+        let tokens = Arc::new(Tokens::new(Box::new(iam), Arc::clone(&options.observer)));
         let exchange =
             Exchange { http, tokens, endpoint, instance: instance.clone(), key_ring: key_ring.clone() };
         Ok(Self { exchange, caps: caps() })

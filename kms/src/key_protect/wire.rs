@@ -6,16 +6,15 @@
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
-use super::secret_text::SecretText;
 use crate::call::EncCtx;
 use crate::error::ErrorKind;
 use crate::key::{
     ContextScheme, KeyInfo, KeyRef, KeyState, KeyVersion, Origin, PlainKey, VersionInfo, Wrapped,
 };
+use crate::secret_text::{SecretText, plain_key};
 
 pub(super) const WRAP: &str = "application/vnd.ibm.kms.key_action_wrap+json";
 pub(super) const UNWRAP: &str = "application/vnd.ibm.kms.key_action_unwrap+json";
@@ -44,12 +43,7 @@ pub(super) struct WrapBody {
 
 impl WrapBody {
     pub(super) fn new(plain: Option<&PlainKey>, ctx: &EncCtx) -> Self {
-        let plaintext = plain.map(|key| {
-            let mut text = Zeroizing::new(String::with_capacity(44));
-            STANDARD.encode_string(key.expose(), &mut text);
-            SecretText::new(text)
-        });
-        Self { plaintext, aad: aad(ctx) }
+        Self { plaintext: plain.map(SecretText::of_key), aad: aad(ctx) }
     }
 }
 
@@ -92,12 +86,7 @@ pub(super) struct ActionReply {
 
 impl ActionReply {
     pub(super) fn plain(&self) -> Result<PlainKey, ErrorKind> {
-        let text = self.plaintext.as_ref().ok_or(ErrorKind::Integrity("it lacks the data key"))?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(text.expose().len()));
-        STANDARD
-            .decode_vec(text.expose().as_bytes(), &mut bytes)
-            .map_err(|_| ErrorKind::Integrity("its data key is not base64"))?;
-        PlainKey::from_slice(&bytes).ok_or(ErrorKind::Integrity("its data key is not 32 bytes long"))
+        plain_key(self.plaintext.as_ref())
     }
 
     /// The version that the given or new ciphertext was wrapped with before.

@@ -144,7 +144,9 @@ impl RootKey {
 
     /// How to reach it, with a credential of somebody's choice.
     pub(crate) fn reached_with(&self, credential: CredentialSource) -> ProviderConfig {
-        let ProviderConfig::KeyProtect(mut config) = self.provider.clone();
+        let ProviderConfig::KeyProtect(mut config) = self.provider.clone() else {
+            unreachable!("it is made as Key Protect")
+        };
         config.credential = credential;
         ProviderConfig::KeyProtect(config)
     }

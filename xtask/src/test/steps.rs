@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Step, Tally, fuzz};
 use crate::cluster::{Cluster, Within, build};
 use crate::image::{self, Profile};
-use crate::{debian, install, process, progress, suites};
+use crate::{debian, install, openbao, process, progress, suites};
 
 /// A package whose tests are a step of their own.
 struct Package {
@@ -52,7 +52,8 @@ fn cargo(cluster: &Cluster) -> Command {
 }
 
 fn packages(cluster: &Cluster, _: &mut Tally) -> Result<()> {
-    debian::ensure_packages(cluster.places())
+    debian::ensure_packages(cluster.places())?;
+    openbao::ensure(cluster.places()).map(drop)
 }
 
 fn format(cluster: &Cluster, _: &mut Tally) -> Result<()> {

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod denial;
-mod devkms;
 mod fake;
 mod faults;
 mod login;

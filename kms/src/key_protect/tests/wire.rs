@@ -37,9 +37,8 @@ fn only_call(fake: &Fake) -> Request {
 #[tokio::test]
 async fn every_request_carries_token_instance_correlation_id_and_ring() {
     let fake = Fake::start(|_| ok(r#"{"ciphertext":"QUJD","keyVersion":{"id":"v1"}}"#)).await;
-    let ProviderConfig::KeyProtect(config) = fake.provider();
-    let config =
-        ProviderConfig::KeyProtect(crate::KeyProtectConfig { key_ring: Some("ring-1".into()), ..config });
+    let config = crate::KeyProtectConfig { key_ring: Some("ring-1".into()), ..fake.config() };
+    let config = ProviderConfig::KeyProtect(config);
     let kms = connect_with_secret(&config, SecretString::from(API_KEY), &bare()).unwrap();
     let call = CallCtx::new();
     kms.wrap(&key(), &PlainKey::from_bytes(&PLAIN), &CTX, &call).await.unwrap();
@@ -276,11 +275,10 @@ fn ids_that_could_change_the_path_or_a_header_are_refused() {
     {
         assert!(crate::connect(&config(key, instance), &bare()).is_err(), "{key:?} {instance:?}");
     }
+    let ProviderConfig::KeyProtect(inner) = config(KEY, INSTANCE) else { unreachable!() };
     let http = ProviderConfig::KeyProtect(crate::KeyProtectConfig {
         iam_endpoint: "http://127.0.0.1:1".into(),
-        ..match config(KEY, INSTANCE) {
-            ProviderConfig::KeyProtect(config) => config,
-        }
+        ..inner
     });
     assert!(crate::connect(&http, &bare()).is_err(), "http needs the development flag");
 }

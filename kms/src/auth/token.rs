@@ -10,23 +10,24 @@ use secrecy::SecretString;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
-use super::PROVIDER;
-use super::iam::{self, Credential, Issued, LoginError, ReadSecret};
+use super::{Identity, Issued, LoginError, ReadSecret};
 use crate::call::{CallCtx, Op};
 use crate::error::{ErrorKind, KmsError};
-use crate::http::Http;
-use crate::http::endpoint::Endpoint;
 use crate::http::watched::Stamp;
 use crate::observe::{Ended, Observer};
 
-/// A credential that IAM rejected is shown to it again only after this time, unless it changed.
+/// A credential that was rejected is shown to its service again only after this time, unless it changed.
 const REJECTION_PAUSE: Duration = Duration::from_secs(5);
 /// A renewal that failed while the old token still serves is repeated no sooner.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// A token in use.
-pub(super) struct Token {
-    pub(super) value: SecretString,
+pub(crate) struct Token {
+    pub(crate) value: SecretString,
+    /// How long it was to live when it was had.
+    pub(crate) lifetime: Duration,
+    /// The service may prolong it.
+    pub(crate) renewable: bool,
     renew_at: Instant,
     unusable_at: Instant,
     stamp: Mutex<Option<Stamp>>,
@@ -34,10 +35,8 @@ pub(super) struct Token {
 }
 
 /// The tokens of one credential.
-pub(super) struct Tokens {
-    http: Arc<Http>,
-    endpoint: Endpoint,
-    credential: Credential,
+pub(crate) struct Tokens {
+    identity: Box<dyn Identity>,
     observer: Arc<dyn Observer>,
     current: Mutex<Option<Arc<Token>>>,
     login: Arc<AsyncMutex<Logins>>,
@@ -56,32 +55,27 @@ struct Failure {
 }
 
 impl Tokens {
-    pub(super) fn new(
-        http: Arc<Http>,
-        endpoint: Endpoint,
-        credential: Credential,
-        observer: Arc<dyn Observer>,
-    ) -> Self {
+    pub(crate) fn new(identity: Box<dyn Identity>, observer: Arc<dyn Observer>) -> Self {
         let login = Arc::new(AsyncMutex::new(Logins::default()));
-        Self { http, endpoint, credential, observer, current: Mutex::new(None), login }
+        Self { identity, observer, current: Mutex::new(None), login }
     }
 
     /// A token that is good now.
-    pub(super) async fn get(self: &Arc<Self>, call: &CallCtx) -> Result<Arc<Token>, KmsError> {
+    pub(crate) async fn get(self: &Arc<Self>, call: &CallCtx) -> Result<Arc<Token>, KmsError> {
         let now = Instant::now();
         let old = self.current();
         let Some(token) = old.clone().filter(|token| now < token.unusable_at) else {
             return self.replace(old.as_ref(), call).await;
         };
         let stamp = token.stamp.lock().expect("no holder of this lock panics").clone();
-        if now >= token.renew_at || self.credential.changed_since(stamp.as_ref()).await {
+        if now >= token.renew_at || self.identity.changed_since(stamp.as_ref()).await {
             self.renew_in_background(&token);
         }
         Ok(token)
     }
 
     /// Another token than `used`, which ended or which the KMS did not accept.
-    pub(super) async fn replace(
+    pub(crate) async fn replace(
         &self,
         used: Option<&Arc<Token>>,
         call: &CallCtx,
@@ -96,7 +90,7 @@ impl Tokens {
             return Err(failure.error.clone());
         }
         let secret = self.read_secret(call).await?;
-        self.log_in(&mut logins, &secret, call).await
+        self.log_in(&mut logins, &secret, None, call).await
     }
 
     /// The old token goes on serving until the new one is there.
@@ -117,18 +111,21 @@ impl Tokens {
             old.stamp.lock().expect("no holder of this lock panics").clone_from(&secret.stamp);
             return;
         }
+        let same = (secret.fingerprint == old.fingerprint).then_some(&**old);
         // A failure is recorded for the next try, and shows in the audit stream.
-        let _ = self.log_in(&mut logins, &secret, &call).await;
+        let _ = self.log_in(&mut logins, &secret, same, &call).await;
     }
 
     async fn read_secret(&self, call: &CallCtx) -> Result<ReadSecret, KmsError> {
-        self.credential.read().await.map_err(|kind| error(kind.into(), call))
+        self.identity.read().await.map_err(|kind| self.error(kind.into(), call))
     }
 
+    /// Gets a token: the `old` one with a longer life where the service gives that, else a new one.
     async fn log_in(
         &self,
         logins: &mut Logins,
         secret: &ReadSecret,
+        old: Option<&Token>,
         call: &CallCtx,
     ) -> Result<Arc<Token>, KmsError> {
         if let Some(failure) = &logins.last_failure
@@ -139,8 +136,15 @@ impl Tokens {
             return Err(failure.error.clone());
         }
         let began = Instant::now();
-        let issued = iam::login(&self.http, &self.endpoint, &self.credential, secret, call).await;
-        let result = issued.map_err(|failed| error(failed, call));
+        let prolonged = match old.filter(|old| old.renewable) {
+            Some(old) => self.identity.prolong(old, call).await,
+            None => None,
+        };
+        let issued = match prolonged {
+            Some(issued) => Ok(issued),
+            None => self.identity.log_in(secret, call).await,
+        };
+        let result = issued.map_err(|failed| self.error(failed, call));
         self.report(began, result.as_ref().err(), call);
         match result {
             Ok(issued) => {
@@ -158,9 +162,18 @@ impl Tokens {
     }
 
     fn report(&self, began: Instant, failed: Option<&KmsError>, call: &CallCtx) {
-        let ended = Ended::authentication(PROVIDER, call, began.elapsed(), failed);
+        let ended = Ended::authentication(self.identity.provider(), call, began.elapsed(), failed);
         ended.audit();
         ended.count(&*self.observer);
+    }
+
+    fn error(&self, failed: LoginError, call: &CallCtx) -> KmsError {
+        let LoginError { kind, status, code } = failed;
+        let mut error = KmsError::new(kind, self.identity.provider(), Op::Authenticate);
+        error.context.http_status = status;
+        error.context.code = code;
+        error.context.correlation_id = Some(call.correlation_id);
+        error
     }
 
     fn current(&self) -> Option<Arc<Token>> {
@@ -170,25 +183,18 @@ impl Tokens {
 
 impl Token {
     fn new(issued: Issued, secret: &ReadSecret) -> Self {
-        let Issued { token, lifetime } = issued;
+        let Issued { token, lifetime, renewable } = issued;
         let now = Instant::now();
         // A minute before its end, or a tenth of a short life.
         let margin = Duration::from_mins(1).min(lifetime / 10);
         Self {
             value: token,
+            lifetime,
+            renewable,
             renew_at: now + lifetime * 4 / 5,
             unusable_at: now + lifetime - margin,
             stamp: Mutex::new(secret.stamp.clone()),
             fingerprint: secret.fingerprint,
         }
     }
-}
-
-fn error(failed: LoginError, call: &CallCtx) -> KmsError {
-    let LoginError { kind, status, code } = failed;
-    let mut error = KmsError::new(kind, PROVIDER, Op::Authenticate);
-    error.context.http_status = status;
-    error.context.code = code;
-    error.context.correlation_id = Some(call.correlation_id);
-    error
 }

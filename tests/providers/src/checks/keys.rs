@@ -1,9 +1,11 @@
-//! Wrap, unwrap, rewrap, versions: points 1 to 6.
+//! Wrap, unwrap, rewrap, versions.
 
-use super::*;
-use crate::key::{ContextScheme, KeyVersion, PlainKey};
+use super::{
+    Arc, Bench, CTX, CallCtx, Caller, KeyRef, Kms, Op, Options, RetryPolicy, Wrapped, bare, rotate, unwrap,
+};
+use kms::{ContextScheme, KeyVersion, PlainKey};
 
-pub(crate) async fn a_generated_key_unwraps_to_itself_and_two_differ(b: impl Backend) {
+pub async fn a_generated_key_unwraps_to_itself_and_two_differ(b: impl Bench) {
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
     let (first, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
     let (second, other) = kms.generate(&key, &CTX, &call).await.unwrap();
@@ -14,7 +16,7 @@ pub(crate) async fn a_generated_key_unwraps_to_itself_and_two_differ(b: impl Bac
     assert_eq!(unwrap(&kms, &key, &other).await.unwrap().key.expose(), second.expose());
 }
 
-pub(crate) async fn a_given_key_unwraps_to_itself_and_two_wraps_differ(b: impl Backend) {
+pub async fn a_given_key_unwraps_to_itself_and_two_wraps_differ(b: impl Bench) {
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
     // Bytes that look like text, like base64 and like nothing, so that an encoding too many or too few shows.
     for bytes in [[b'A'; 32], [0xff; 32], [0; 32], *b"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="] {
@@ -30,7 +32,7 @@ pub(crate) async fn a_given_key_unwraps_to_itself_and_two_wraps_differ(b: impl B
     }
 }
 
-pub(crate) async fn a_wrong_context_or_a_damaged_blob_is_invalid_and_never_tried_again(b: impl Backend) {
+pub async fn a_wrong_context_or_a_damaged_blob_is_invalid_and_never_tried_again(b: impl Bench) {
     let options = Options { retry: RetryPolicy::default(), ..bare() };
     let (kms, key, call) = (b.connect(Caller::Data, &options), b.key(), CallCtx::new());
     let (_, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
@@ -64,23 +66,24 @@ pub(crate) async fn a_wrong_context_or_a_damaged_blob_is_invalid_and_never_tried
     unwrap(&kms, &key, &wrapped).await.unwrap();
 }
 
-pub(crate) async fn the_blob_of_another_root_key_is_invalid(b: impl Backend) {
+pub async fn the_blob_of_another_root_key_is_invalid(b: impl Bench) {
     let (kms, call) = (b.connect(Caller::Data, &bare()), CallCtx::new());
     let (_, wrapped) = kms.generate(&b.other_key(), &CTX, &call).await.unwrap();
     let error = unwrap(&kms, &b.key(), &wrapped).await.unwrap_err();
     assert_eq!(error.reason(), "CiphertextInvalid", "{error}");
 }
 
-pub(crate) async fn a_blob_survives_a_restart_and_a_round_trip_through_json(mut b: impl Backend) {
+pub async fn a_blob_survives_a_restart_and_a_round_trip_through_json(mut b: impl Bench) {
     let kms = b.connect(Caller::Data, &bare());
     let (plain, wrapped) = kms.generate(&b.key(), &CTX, &CallCtx::new()).await.unwrap();
     let stored = serde_json::to_string(&wrapped).unwrap();
-    b.restart();
+    b.restart().await;
     let loaded: Wrapped = serde_json::from_str(&stored).unwrap();
     assert_eq!(loaded, wrapped);
     let kms = b.connect(Caller::Data, &bare());
     assert_eq!(unwrap(&kms, &b.key(), &loaded).await.unwrap().key.expose(), plain.expose());
-    let unknown = stored.replace("\"aad\"", "\"somethingNew\"");
+    let scheme = serde_json::to_string(&wrapped.scheme).unwrap();
+    let unknown = stored.replace(&scheme, "\"somethingNew\"");
     assert_ne!(unknown, stored);
     assert!(serde_json::from_str::<Wrapped>(&unknown).is_err(), "a scheme that nobody knows");
 }
@@ -89,7 +92,7 @@ async fn current(kms: &Arc<dyn Kms>, key: &KeyRef) -> KeyVersion {
     kms.describe(key, &CallCtx::new()).await.unwrap().current.unwrap()
 }
 
-pub(crate) async fn rotation_changes_the_version_and_old_blobs_go_on_unwrapping(b: impl Backend) {
+pub async fn rotation_changes_the_version_and_old_blobs_go_on_unwrapping(b: impl Bench) {
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
     let (plain, old) = kms.generate(&key, &CTX, &call).await.unwrap();
     let before = current(&kms, &key).await;
@@ -116,7 +119,7 @@ pub(crate) async fn rotation_changes_the_version_and_old_blobs_go_on_unwrapping(
     assert_eq!(new.version, Some(after));
 }
 
-pub(crate) async fn the_oldest_blob_opens_after_six_rotations(b: impl Backend) {
+pub async fn the_oldest_blob_opens_after_six_rotations(b: impl Bench) {
     let (kms, key) = (b.connect(Caller::Data, &bare()), b.key());
     let (plain, oldest) = kms.generate(&key, &CTX, &CallCtx::new()).await.unwrap();
     for _ in 0..6 {
@@ -125,7 +128,7 @@ pub(crate) async fn the_oldest_blob_opens_after_six_rotations(b: impl Backend) {
     assert_eq!(unwrap(&kms, &key, &oldest).await.unwrap().key.expose(), plain.expose());
 }
 
-pub(crate) async fn rewrap_reaches_the_current_version_with_the_same_key(b: impl Backend) {
+pub async fn rewrap_reaches_the_current_version_with_the_same_key(b: impl Bench) {
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
     let (plain, old) = kms.generate(&key, &CTX, &call).await.unwrap();
     rotate(&b).await;
@@ -143,7 +146,7 @@ pub(crate) async fn rewrap_reaches_the_current_version_with_the_same_key(b: impl
     );
 }
 
-pub(crate) async fn versions_are_listed_with_the_current_one_first(b: impl Backend) {
+pub async fn versions_are_listed_with_the_current_one_first(b: impl Bench) {
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
     assert!(kms.caps().list_versions);
     let mut seen = vec![current(&kms, &key).await];
@@ -156,4 +159,50 @@ pub(crate) async fn versions_are_listed_with_the_current_one_first(b: impl Backe
     assert!(listed.iter().all(|info| info.created_at.is_some()));
     b.owner().set_enabled(&key, false, &call).await.unwrap();
     assert_eq!(kms.versions(&key, &call).await.unwrap().len(), 3, "of a disabled key too");
+}
+
+pub async fn the_vendor_sees_the_same_thirty_two_bytes(b: impl Bench) {
+    let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
+    for bytes in [[0xff; 32], *b"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="] {
+        let wrapped = kms.wrap(&key, &PlainKey::from_bytes(&bytes), &CTX, &call).await.unwrap();
+        assert_eq!(b.unwrapped_by_vendor(&wrapped).await, bytes, "encoded once, neither more nor less often");
+    }
+    let (plain, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
+    assert_eq!(b.unwrapped_by_vendor(&wrapped).await, plain.expose());
+}
+
+pub async fn a_key_moves_to_another_provider(b: impl Bench) {
+    let other = crate::KeyProtect::start(false).await.unwrap();
+    let (old, new) = (b.connect(Caller::Data, &bare()), other.connect(Caller::Data, &bare()));
+    let (plain, wrapped) = old.generate(&b.key(), &CTX, &CallCtx::new()).await.unwrap();
+    let there = unwrap(&old, &b.key(), &wrapped).await.unwrap().key;
+    let moved = new.wrap(&other.key(), &there, &CTX, &CallCtx::new()).await.unwrap();
+    assert_eq!(unwrap(&new, &other.key(), &moved).await.unwrap().key.expose(), plain.expose());
+    let stranger = unwrap(&new, &other.key(), &wrapped).await.unwrap_err();
+    assert_eq!(stranger.reason(), "CiphertextInvalid", "{stranger}");
+    let back = unwrap(&old, &b.key(), &moved).await.unwrap_err();
+    assert_eq!(back.reason(), "CiphertextInvalid", "{back}");
+}
+
+pub async fn what_it_says_it_can_do_is_what_it_does(b: impl Bench) {
+    let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
+    let caps = kms.caps().clone();
+    b.reset_requests();
+    let (_, old) = kms.generate(&key, &CTX, &call).await.unwrap();
+    assert_eq!((old.scheme, old.version.is_some()), (caps.scheme, caps.version_in_reply));
+    assert_eq!(b.requests(Op::Generate) == 1, caps.native_generate);
+    rotate(&b).await;
+    assert_eq!(unwrap(&kms, &key, &old).await.unwrap().rewrapped.is_some(), caps.rewrap_on_unwrap);
+    b.reset_requests();
+    kms.rewrap(&key, &old, &CTX, &call).await.unwrap();
+    assert_eq!(
+        (b.requests(Op::Rewrap), b.requests(Op::Unwrap)),
+        if caps.native_rewrap { (1, 0) } else { (0, 1) }
+    );
+    assert_eq!(kms.versions(&key, &call).await.is_ok_and(|all| all.len() == 2), caps.list_versions);
+    let again = b.owner().rotate(&key, &call).await;
+    match caps.min_rotate_interval {
+        None => again.unwrap(),
+        Some(interval) => assert_eq!(again.unwrap_err().retry_after(), Some(interval)),
+    }
 }

@@ -1,27 +1,35 @@
-//! The conformance suite against `devkms`, which IBM's own client passes too.
+//! The bench of Key Protect: `devkms`, in this process.
+//!
+//! Invariant: the clock of the emulator stands in the bench's hand; nothing waits for real time.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use devkms::{Config, Fault, FaultKind, Grant, Role, Seed, Server, StartError};
-use secrecy::SecretString;
+use kms::admin::KmsAdmin;
+use kms::{
+    CaSource, CredentialSource, KeyProtectConfig, KeyRef, Kms, Op, Options, ProviderConfig, SecretString,
+    Wrapped, connect, connect_admin, connect_with_secret,
+};
+use serde_json::{Value, json};
 
-use super::fake::INSTANCE;
-use crate::admin::KmsAdmin;
-use crate::call::Op;
-use crate::config::{CredentialSource, KeyProtectConfig, ProviderConfig};
-use crate::conformance::{Backend, Caller, Trouble, conformance_suite};
-use crate::connect::{Options, connect, connect_admin, connect_with_secret};
-use crate::key::KeyRef;
-use crate::service::Kms;
+use crate::bench::{Bench, Caller, Trouble};
+use crate::checks::CTX;
+use crate::subjects::{KEY_PROTECT, Subject};
 
+const INSTANCE: &str = "8cf0b1d4-0000-4000-8000-0c1d2e3f4a5b";
 const KEY: &str = "11111111-1111-4111-8111-111111111111";
 const OTHER: &str = "22222222-2222-4222-8222-222222222222";
 const EXPIRING: &str = "33333333-3333-4333-8333-333333333333";
 const MISSING: &str = "99999999-9999-4999-8999-999999999999";
 
-struct DevKms {
+/// Key Protect, as `devkms` plays it.
+pub struct KeyProtect {
     server: Option<Server>,
     store: tempfile::TempDir,
 }
@@ -55,7 +63,7 @@ fn start(store: PathBuf) -> Result<Server, StartError> {
     Server::start(Config { store: Some(store), ..Config::ephemeral(seed()) })
 }
 
-impl DevKms {
+impl KeyProtect {
     fn new() -> Self {
         let store = tempfile::tempdir().unwrap();
         Self { server: Some(start(store.path().into()).unwrap()), store }
@@ -66,14 +74,18 @@ impl DevKms {
     }
 
     fn config(&self, path: &str) -> ProviderConfig {
+        Self::config_at(&self.server().url(), path, None)
+    }
+
+    fn config_at(url: &str, path: &str, ca: Option<CaSource>) -> ProviderConfig {
         ProviderConfig::KeyProtect(KeyProtectConfig {
-            endpoint: self.server().url(),
-            iam_endpoint: self.server().url(),
+            endpoint: url.into(),
+            iam_endpoint: url.into(),
             instance: INSTANCE.into(),
             root_key: KEY.into(),
             key_ring: None,
             credential: CredentialSource::ApiKeyFile { path: path.into() },
-            ca: None,
+            ca,
             allow_loopback_http: true,
         })
     }
@@ -106,15 +118,29 @@ fn fault(trouble: Trouble) -> FaultKind {
     }
 }
 
-impl Backend for DevKms {
+#[async_trait]
+impl Bench for KeyProtect {
+    const SUBJECT: &'static Subject = &KEY_PROTECT;
+
+    async fn start(_: bool) -> Option<Self> {
+        Some(Self::new())
+    }
     fn connect(&self, caller: Caller, options: &Options) -> Arc<dyn Kms> {
         connect_with_secret(&self.config("/not/read"), SecretString::from(secret(caller)), options).unwrap()
+    }
+    fn connect_at(&self, url: &str, ca: Option<CaSource>, options: &Options) -> Arc<dyn Kms> {
+        let config = Self::config_at(url, "/not/read", ca);
+        connect_with_secret(&config, SecretString::from(secret(Caller::Data)), options).unwrap()
     }
     fn connect_by_file(&self, path: &str, options: &Options) -> Arc<dyn Kms> {
         connect(&self.config(path), options).unwrap()
     }
     fn secret(&self, caller: Caller) -> String {
         secret(caller)
+    }
+    fn secrets(&self) -> Vec<String> {
+        // The second is how every access token begins.
+        vec![secret(Caller::Data), "eyJ".into()]
     }
     fn owner(&self) -> Arc<dyn KmsAdmin> {
         let secret = Some(SecretString::from("owner-key"));
@@ -124,24 +150,44 @@ impl Backend for DevKms {
         let secret = Some(SecretString::from(secret(caller)));
         connect_admin(&self.config("/not/read"), secret, &Options::default()).unwrap()
     }
+    fn address(&self) -> SocketAddr {
+        self.server().url().trim_start_matches("http://").parse().unwrap()
+    }
     fn key(&self) -> KeyRef {
         KeyRef(KEY.into())
     }
     fn other_key(&self) -> KeyRef {
         KeyRef(OTHER.into())
     }
-    fn expiring_key(&self) -> Option<KeyRef> {
-        Some(KeyRef(EXPIRING.into()))
+    fn expiring_key(&self) -> KeyRef {
+        KeyRef(EXPIRING.into())
     }
     fn missing_key(&self) -> KeyRef {
         KeyRef(MISSING.into())
     }
-    fn count_keys(&self) -> usize {
+    async fn count_keys(&self) -> usize {
         // A file for each key.
         let keys = self.store.path().join("instances").join(INSTANCE).join("keys");
         std::fs::read_dir(keys).unwrap().count()
     }
-    fn advance(&self, time: Duration) {
+    async fn unwrapped_by_vendor(&self, wrapped: &Wrapped) -> Vec<u8> {
+        let (client, url) = (reqwest::Client::new(), self.server().url());
+        let form = [("grant_type", "urn:ibm:params:oauth:grant-type:apikey"), ("apikey", "owner-key")];
+        let login = client.post(format!("{url}/identity/token")).form(&form).send().await.unwrap();
+        let token: Value = login.json().await.unwrap();
+        let body = json!({
+            "ciphertext": String::from_utf8(wrapped.blob.clone()).unwrap(),
+            "aad": [URL_SAFE_NO_PAD.encode(CTX)],
+        });
+        let answer = client
+            .post(format!("{url}/api/v2/keys/{KEY}/actions/unwrap"))
+            .bearer_auth(token["access_token"].as_str().unwrap())
+            .header("Bluemix-Instance", INSTANCE)
+            .json(&body);
+        let answer: Value = answer.send().await.unwrap().json().await.unwrap();
+        STANDARD.decode(answer["plaintext"].as_str().unwrap()).unwrap()
+    }
+    async fn advance(&self, time: Duration) {
         self.server().advance(u32::try_from(time.as_secs()).unwrap()).unwrap();
     }
     fn requests(&self, op: Op) -> u64 {
@@ -150,7 +196,7 @@ impl Backend for DevKms {
     fn reset_requests(&self) {
         self.server().reset_tallies();
     }
-    fn permit(&self, caller: Caller, permitted: bool) {
+    async fn permit(&self, caller: Caller, permitted: bool) {
         let identity = format!("{caller:?}");
         let known = if permitted {
             self.server().restore_role(&identity)
@@ -159,7 +205,10 @@ impl Backend for DevKms {
         };
         assert!(known);
     }
-    fn revoke_tokens(&self) {
+    async fn retire_old_versions(&self, _: bool) {
+        unreachable!("declared absent");
+    }
+    async fn revoke_tokens(&self) {
         assert!(self.server().revoke_tokens(None) > 0);
     }
     fn trouble(&self, op: Op, trouble: Trouble, times: Option<u64>) {
@@ -169,7 +218,7 @@ impl Backend for DevKms {
     fn heal(&self) {
         self.server().clear_faults();
     }
-    fn restart(&mut self) {
+    async fn restart(&mut self) {
         drop(self.server.take());
         // The old one's threads end a moment later, and hold the store until then.
         let until = Instant::now() + Duration::from_secs(10);
@@ -178,9 +227,7 @@ impl Backend for DevKms {
                 Ok(server) => break Some(server),
                 Err(error) => assert!(Instant::now() < until, "{error:?}"),
             }
-            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
     }
 }
-
-conformance_suite!(DevKms::new());

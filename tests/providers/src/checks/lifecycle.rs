@@ -1,8 +1,11 @@
-//! States, permissions and tokens: points 7 to 9, 11 to 13, 23, 24, 26.
+//! States, permissions and tokens.
 
-use super::*;
-use crate::error::ErrorKind;
-use crate::key::{KeyState, PlainKey};
+use super::{
+    Arc, Bench, CTX, CallCtx, Caller, Duration, KeyRef, Kms, KmsError, Op, Options, PATIENCE, Wrapped, bare,
+    rotate, unwrap,
+};
+use kms::ErrorKind;
+use kms::{KeyState, PlainKey};
 
 /// The errors of wrap, unwrap and rewrap.
 async fn all_refused(kms: &Arc<dyn Kms>, key: &KeyRef, wrapped: &Wrapped) -> Vec<KmsError> {
@@ -15,7 +18,7 @@ async fn all_refused(kms: &Arc<dyn Kms>, key: &KeyRef, wrapped: &Wrapped) -> Vec
     ]
 }
 
-pub(crate) async fn a_disabled_key_is_refused_at_once_and_enabling_brings_it_back(b: impl Backend) {
+pub async fn a_disabled_key_is_refused_at_once_and_enabling_brings_it_back(b: impl Bench) {
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
     let (plain, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
     b.owner().set_enabled(&key, false, &call).await.unwrap();
@@ -26,18 +29,17 @@ pub(crate) async fn a_disabled_key_is_refused_at_once_and_enabling_brings_it_bac
     assert_eq!(kms.describe(&key, &call).await.unwrap().state, KeyState::Disabled);
     if let Err(error) = b.owner().set_enabled(&key, true, &call).await {
         assert!(matches!(error.kind, ErrorKind::TooEarly { .. }), "{error}");
-        b.advance(PATIENCE);
+        b.advance(PATIENCE).await;
         b.owner().set_enabled(&key, true, &call).await.unwrap();
     }
     assert_eq!(kms.describe(&key, &call).await.unwrap().state, KeyState::Enabled);
     assert_eq!(unwrap(&kms, &key, &wrapped).await.unwrap().key.expose(), plain.expose());
 }
 
-pub(crate) async fn an_expired_key_unwraps_and_wraps_no_more(b: impl Backend) {
-    let Some(key) = b.expiring_key() else { return };
-    let (kms, call) = (b.connect(Caller::Data, &bare()), CallCtx::new());
+pub async fn an_expired_key_unwraps_and_wraps_no_more(b: impl Bench) {
+    let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.expiring_key(), CallCtx::new());
     let (plain, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
-    b.advance(Duration::from_hours(48));
+    b.advance(Duration::from_hours(48)).await;
     let error = kms.wrap(&key, &plain, &CTX, &call).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::KeyExpired, "{error}");
     assert!(!error.is_refusal() && !error.retryable());
@@ -46,30 +48,61 @@ pub(crate) async fn an_expired_key_unwraps_and_wraps_no_more(b: impl Backend) {
     kms.rewrap(&key, &wrapped, &CTX, &call).await.unwrap();
 }
 
-pub(crate) async fn a_deleted_key_stays_refused_until_it_is_restored(b: impl Backend) {
+pub async fn a_deleted_key_stays_refused<B: Bench>(b: B) {
+    let gone_for_good = B::SUBJECT.absent("a_deleted_key_can_be_restored").is_some();
     let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
-    let (plain, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
+    let (_, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
     b.owner().delete(&key, &call).await.unwrap();
     for _ in 0..2 {
         for error in all_refused(&kms, &key, &wrapped).await {
-            let gone =
-                matches!(error.kind, ErrorKind::KeyDestroyed { .. } | ErrorKind::KeyPendingDeletion { .. });
+            let gone = match error.kind {
+                ErrorKind::KeyDestroyed { .. } | ErrorKind::KeyPendingDeletion { .. } => true,
+                ErrorKind::KeyNotFound => gone_for_good,
+                _ => false,
+            };
             assert!(gone && error.is_refusal(), "{error}");
         }
-        b.advance(PATIENCE);
+        b.advance(PATIENCE).await;
     }
     match kms.describe(&key, &call).await {
         Ok(info) => assert!(!info.state.unwraps()),
         Err(error) => assert!(error.is_refusal(), "{error}"),
     }
+}
+
+pub async fn a_deleted_key_can_be_restored(b: impl Bench) {
+    let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
+    let (plain, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
+    b.owner().delete(&key, &call).await.unwrap();
+    assert!(unwrap(&kms, &key, &wrapped).await.unwrap_err().is_refusal());
+    b.advance(PATIENCE).await;
     b.owner().restore(&key, &call).await.unwrap();
     assert_eq!(unwrap(&kms, &key, &wrapped).await.unwrap().key.expose(), plain.expose());
 }
 
-pub(crate) async fn a_missing_key_is_not_found_and_never_created(b: impl Backend) {
+pub async fn a_version_is_refused_alone(b: impl Bench) {
+    let (kms, key, call) = (b.connect(Caller::Data, &bare()), b.key(), CallCtx::new());
+    assert!(kms.caps().per_version_state);
+    let (plain, old) = kms.generate(&key, &CTX, &call).await.unwrap();
+    rotate(&b).await;
+    let (_, new) = kms.generate(&key, &CTX, &call).await.unwrap();
+    b.retire_old_versions(true).await;
+    for error in
+        [unwrap(&kms, &key, &old).await.unwrap_err(), kms.rewrap(&key, &old, &CTX, &call).await.unwrap_err()]
+    {
+        assert_eq!(error.kind, ErrorKind::VersionUnavailable { version: old.version.clone() }, "{error}");
+        assert!(error.is_refusal());
+    }
+    unwrap(&kms, &key, &new).await.expect("the others serve on");
+    assert_eq!(kms.describe(&key, &call).await.unwrap().state, KeyState::Enabled);
+    b.retire_old_versions(false).await;
+    assert_eq!(unwrap(&kms, &key, &old).await.unwrap().key.expose(), plain.expose());
+}
+
+pub async fn a_missing_key_is_not_found_and_never_created(b: impl Bench) {
     let (kms, missing) = (b.connect(Caller::Data, &bare()), b.missing_key());
     let (_, wrapped) = kms.generate(&b.key(), &CTX, &CallCtx::new()).await.unwrap();
-    let before = b.count_keys();
+    let before = b.count_keys().await;
     assert!(before >= 2, "the test's own keys are counted");
     let mut errors = all_refused(&kms, &missing, &wrapped).await;
     errors.push(kms.describe(&missing, &CallCtx::new()).await.unwrap_err());
@@ -77,30 +110,30 @@ pub(crate) async fn a_missing_key_is_not_found_and_never_created(b: impl Backend
         assert_eq!(error.kind, ErrorKind::KeyNotFound, "{error}");
         assert!(error.is_refusal());
     }
-    assert_eq!(b.count_keys(), before);
+    assert_eq!(b.count_keys().await, before);
 }
 
-pub(crate) async fn a_removed_permission_is_denied_after_one_new_token(b: impl Backend) {
+pub async fn a_removed_permission_is_denied_after_one_new_token(b: impl Bench) {
     let (kms, key) = (b.connect(Caller::Data, &bare()), b.key());
     let (_, wrapped) = kms.generate(&key, &CTX, &CallCtx::new()).await.unwrap();
-    b.permit(Caller::Data, false);
+    b.permit(Caller::Data, false).await;
     b.reset_requests();
     let error = unwrap(&kms, &key, &wrapped).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Denied { confirmed: true }, "{error}");
     assert_eq!(b.requests(Op::Authenticate), 1);
     assert_eq!(kms.describe(&key, &CallCtx::new()).await.unwrap_err().reason(), "KeyAccessDenied");
-    b.permit(Caller::Data, true);
+    b.permit(Caller::Data, true).await;
     unwrap(&kms, &key, &wrapped).await.unwrap();
 }
 
-pub(crate) async fn revoked_tokens_cost_one_login_for_a_hundred_calls(b: impl Backend) {
+pub async fn revoked_tokens_cost_one_login_for_a_hundred_calls(b: impl Bench) {
     let options = Options { max_concurrency: 100, ..bare() };
     let (kms, key, call) = (b.connect(Caller::Data, &options), b.key(), CallCtx::new());
     let mut blobs = Vec::new();
     for _ in 0..100 {
         blobs.push(kms.generate(&key, &CTX, &call).await.unwrap().1);
     }
-    b.revoke_tokens();
+    b.revoke_tokens().await;
     b.reset_requests();
     let calls = blobs.iter().map(|blob| kms.unwrap(&key, blob, &CTX, &call));
     for result in futures::future::join_all(calls).await {
@@ -109,7 +142,7 @@ pub(crate) async fn revoked_tokens_cost_one_login_for_a_hundred_calls(b: impl Ba
     assert_eq!(b.requests(Op::Authenticate), 1);
 }
 
-pub(crate) async fn a_replaced_credential_file_is_picked_up(b: impl Backend) {
+pub async fn a_replaced_credential_file_is_picked_up(b: impl Bench) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("credential");
     std::fs::write(&path, b.secret(Caller::Nobody)).unwrap();
@@ -124,24 +157,24 @@ pub(crate) async fn a_replaced_credential_file_is_picked_up(b: impl Backend) {
     }
 }
 
-pub(crate) async fn a_service_ten_minutes_ahead_is_no_matter(b: impl Backend) {
+pub async fn a_service_ten_minutes_ahead_is_no_matter(b: impl Bench) {
     let (kms, key) = (b.connect(Caller::Data, &bare()), b.key());
     let (plain, wrapped) = kms.generate(&key, &CTX, &CallCtx::new()).await.unwrap();
-    b.advance(Duration::from_mins(10));
+    b.advance(Duration::from_mins(10)).await;
     assert_eq!(unwrap(&kms, &key, &wrapped).await.unwrap().key.expose(), plain.expose());
     let kms = b.connect(Caller::Data, &bare());
     assert_eq!(unwrap(&kms, &key, &wrapped).await.unwrap().key.expose(), plain.expose());
     // The token that we hold ends for the service long before it ends for us.
-    b.advance(Duration::from_hours(3));
+    b.advance(Duration::from_hours(3)).await;
     assert_eq!(unwrap(&kms, &key, &wrapped).await.unwrap().key.expose(), plain.expose());
 }
 
-pub(crate) async fn a_data_credential_cannot_change_the_root_key(b: impl Backend) {
+pub async fn a_data_credential_cannot_change_the_root_key(b: impl Bench) {
     let (key, call) = (b.key(), CallCtx::new());
-    b.advance(Duration::from_hours(2));
+    b.advance(Duration::from_hours(2)).await;
     for caller in [Caller::Data, Caller::Rewrap] {
         let owner = b.owner_as(caller);
-        let new = crate::admin::NewKey { name: "x".into(), description: None };
+        let new = kms::admin::NewKey { name: "x".into(), description: None };
         let errors = [
             owner.rotate(&key, &call).await.unwrap_err(),
             owner.set_enabled(&key, false, &call).await.unwrap_err(),
@@ -159,7 +192,7 @@ pub(crate) async fn a_data_credential_cannot_change_the_root_key(b: impl Backend
     assert_eq!(kms.versions(&key, &call).await.unwrap().len(), 1);
 }
 
-pub(crate) async fn a_rewrap_credential_cannot_unwrap(b: impl Backend) {
+pub async fn a_rewrap_credential_cannot_unwrap(b: impl Bench) {
     let key = b.key();
     let (plain, wrapped) =
         b.connect(Caller::Data, &bare()).generate(&key, &CTX, &CallCtx::new()).await.unwrap();

@@ -1,25 +1,43 @@
-//! Secret text in a JSON body.
+//! Secret text in a JSON body, and data keys as such text.
 //!
-//! Invariant: it is zeroized on drop and cannot be printed.
+//! Invariant: it is zeroized on drop and cannot be printed; base64 is applied to a data key here, exactly once.
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::error::ErrorKind;
+use crate::key::PlainKey;
+
 /// The base64 of a data key, or an access token.
-pub(super) struct SecretText(Zeroizing<String>);
+pub(crate) struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    pub(super) fn new(text: Zeroizing<String>) -> Self {
+    /// The base64 of a data key.
+    pub(crate) fn of_key(key: &PlainKey) -> Self {
+        let mut text = Zeroizing::new(String::with_capacity(44));
+        STANDARD.encode_string(key.expose(), &mut text);
         Self(text)
     }
 
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// The data key that an answer holds as base64.
+pub(crate) fn plain_key(text: Option<&SecretText>) -> Result<PlainKey, ErrorKind> {
+    let text = text.ok_or(ErrorKind::Integrity("it lacks the data key"))?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.expose().len()));
+    STANDARD
+        .decode_vec(text.expose().as_bytes(), &mut bytes)
+        .map_err(|_| ErrorKind::Integrity("its data key is not base64"))?;
+    PlainKey::from_slice(&bytes).ok_or(ErrorKind::Integrity("its data key is not 32 bytes long"))
 }
 
 impl From<SecretText> for SecretString {

@@ -1,0 +1,75 @@
+//! The providers that are judged, and what each declares not to have.
+//!
+//! Invariant: a declaration names a check or a point that has none, and a reason or the place of the proof.
+
+/// How a provider stands to a point or a check that the suite does not run for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The vendor has no such thing.
+    Absent(&'static str),
+    /// Shown by tests beside the suite.
+    Beside(&'static str),
+}
+
+/// A check, or the number of a point without one, and how a provider stands to it.
+pub type Declared = (&'static str, Standing);
+
+/// A provider.
+#[derive(Debug)]
+pub struct Subject {
+    /// Its name for people.
+    pub name: &'static str,
+    /// What the suite runs against.
+    pub against: &'static str,
+    /// What it declares.
+    pub declared: &'static [Declared],
+}
+
+impl Subject {
+    /// How it stands to a check or to the number of a point without one; `None`: it is run.
+    pub fn standing(&self, name: &str) -> Option<Standing> {
+        self.declared.iter().find(|(declared, _)| *declared == name).map(|(_, standing)| *standing)
+    }
+
+    /// Why a check is not run for it.
+    pub fn absent(&self, check: &str) -> Option<&'static str> {
+        self.standing(check).map(|standing| match standing {
+            Standing::Absent(why) | Standing::Beside(why) => why,
+        })
+    }
+}
+
+/// Each of them.
+pub const SUBJECTS: &[&Subject] = &[&KEY_PROTECT, &OPENBAO];
+
+pub(crate) const KEY_PROTECT: Subject = Subject {
+    name: "IBM Key Protect",
+    against: "`devkms`, an emulator",
+    declared: &[
+        ("a_version_is_refused_alone", Standing::Absent("versions have no state of their own")),
+        ("17", Standing::Absent("the service has none")),
+        ("19", Standing::Beside("kms/src/key_protect/tests/wire.rs")),
+        ("29", Standing::Absent("no hardware token")),
+        ("30", Standing::Beside("devkms/tests/keyprotect_client.rs")),
+    ],
+};
+
+pub(crate) const OPENBAO: Subject = Subject {
+    name: "Transit",
+    against: "a real OpenBao server",
+    declared: &[
+        ("an_expired_key_unwraps_and_wraps_no_more", Standing::Absent("keys do not expire")),
+        (
+            "a_deleted_key_can_be_restored",
+            Standing::Absent("a deleted key is gone; OpenBao's soft deletion is what disabling is"),
+        ),
+        (
+            "a_service_ten_minutes_ahead_is_no_matter",
+            Standing::Absent("nobody moves the clock of a real server; no time of it is read"),
+        ),
+        ("17", Standing::Absent("the service has none")),
+        ("19", Standing::Beside("kms/src/transit/tests/wire.rs")),
+        ("29", Standing::Absent("no hardware token")),
+        ("30", Standing::Absent("the server is the vendor's own")),
+    ],
+};
