@@ -37,12 +37,15 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.keyProtect) ? 1 : 0) + (has(self.transit) ? 1 : 0) == 1").message("exactly one provider must be set: keyProtect or transit"))]
+#[x_kube(validation = Rule::new("has(self.keyProtect) == (has(self.credentials.data.apiKeySecret) || has(self.credentials.data.trustedProfile))").message("credentials.data does not fit the provider: keyProtect takes apiKeySecret or trustedProfile; transit takes tokenSecret, appRole or kubernetes"))]
+#[x_kube(validation = Rule::new("!has(self.credentials.rewrap) || has(self.keyProtect) == (has(self.credentials.rewrap.apiKeySecret) || has(self.credentials.rewrap.trustedProfile))").message("credentials.rewrap does not fit the provider: keyProtect takes apiKeySecret or trustedProfile; transit takes tokenSecret, appRole or kubernetes"))]
+#[x_kube(validation = Rule::new("!has(self.credentials.admin) || has(self.keyProtect) == (has(self.credentials.admin.apiKeySecret) || has(self.credentials.admin.trustedProfile))").message("credentials.admin does not fit the provider: keyProtect takes apiKeySecret or trustedProfile; transit takes tokenSecret, appRole or kubernetes"))]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct KmsProfileSpec {
     /// IBM Key Protect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_protect: Option<KeyProtect>,
-    /// HashiCorp Vault or OpenBao Transit. Not supported by this version: the profile says so and does not become Ready.
+    /// HashiCorp Vault or OpenBao Transit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transit: Option<Transit>,
     /// Certificate authorities of the KMS; default: those of the image.
@@ -51,7 +54,7 @@ pub struct KmsProfileSpec {
     /// Who the programs are to the KMS.
     pub credentials: Credentials,
     /// Namespaces, beside the profile's own, whose bindings may use it. A Secret is never copied there: they need a
-    /// trusted profile. Default: none.
+    /// trusted profile or `kubernetes`. Default: none.
     #[serde(default)]
     pub allowed_namespaces: Vec<String>,
     /// Seconds between two looks at the root key, ± 20 %. Default: 60.
@@ -116,13 +119,16 @@ fn default_iam_endpoint() -> String {
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct Transit {
-    /// Base URL without path.
+    /// Base URL without path, such as `https://bao.example:8200`.
     #[x_kube(validation = https_only())]
     pub endpoint: String,
+    /// Namespace of engine and login. Default: the root namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Mount path of the engine. Default: `transit`.
     #[serde(default = "default_transit_mount")]
     pub mount: String,
-    /// Name of the key.
+    /// Name of the key. Make it with `derived=true`: only then the context of each wrapped key is bound by the engine too.
     #[schemars(length(min = 1))]
     pub key: String,
 }
@@ -164,15 +170,82 @@ pub struct Credentials {
 /// One way to authenticate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.apiKeySecret) != has(self.trustedProfile)").message("exactly one of apiKeySecret and trustedProfile must be set"))]
+#[x_kube(validation = Rule::new("(has(self.apiKeySecret) ? 1 : 0) + (has(self.trustedProfile) ? 1 : 0) + (has(self.tokenSecret) ? 1 : 0) + (has(self.appRole) ? 1 : 0) + (has(self.kubernetes) ? 1 : 0) == 1").message("exactly one of apiKeySecret, trustedProfile, tokenSecret, appRole and kubernetes must be set"))]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct Credential {
-    /// A Secret of the profile's namespace with the key `apiKey`.
+    /// For Key Protect: a Secret of the profile's namespace with the key `apiKey`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret: Option<SecretName>,
-    /// A trusted profile that the pod assumes with its projected service account token: no stored secret.
+    /// For Key Protect: a trusted profile that the pod assumes with its projected service account token: no stored secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_profile: Option<TrustedProfile>,
+    /// For Transit: a Secret of the profile's namespace with a token under the key `token`. It is prolonged while the server
+    /// allows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret: Option<SecretName>,
+    /// For Transit: an AppRole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_role: Option<AppRole>,
+    /// For Transit: a role that the pod takes with its projected service account token: no stored secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesRole>,
+}
+
+impl Credential {
+    /// The audience of the service account token that stands for a Secret; `None`: it is a Secret.
+    pub fn audience(&self) -> Option<&str> {
+        let trusted = self.trusted_profile.as_ref().map(|trusted| trusted.audience.as_str());
+        trusted.or_else(|| self.kubernetes.as_ref().map(|role| role.audience.as_str()))
+    }
+}
+
+/// An AppRole of Vault or OpenBao.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppRole {
+    /// Mount path of the auth method. Default: `approle`.
+    #[serde(default = "default_app_role_mount")]
+    pub mount: String,
+    /// The role's id, which is no secret.
+    #[schemars(length(min = 1))]
+    pub role_id: String,
+    /// A Secret of the profile's namespace with the key `secretId`.
+    pub secret: SecretName,
+}
+
+fn default_app_role_mount() -> String {
+    "approle".into()
+}
+
+/// A role of the auth method `kubernetes` (or `jwt`) of Vault or OpenBao.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct KubernetesRole {
+    /// Mount path of the auth method. Default: `kubernetes`.
+    #[serde(default = "default_kubernetes_mount")]
+    pub mount: String,
+    /// The role's name.
+    #[schemars(length(min = 1))]
+    pub role: String,
+    /// Audience of the projected token, which the role asks for and nobody else accepts. Default: `openbao`.
+    #[serde(default = "default_kubernetes_audience")]
+    #[x_kube(validation = foreign_audience())]
+    pub audience: String,
+}
+
+fn default_kubernetes_mount() -> String {
+    "kubernetes".into()
+}
+
+fn default_kubernetes_audience() -> String {
+    "openbao".into()
+}
+
+/// What holds for the audience of each token that leaves the cluster.
+// What the API server of this very cluster accepts, only the operator can tell: it checks that too.
+fn foreign_audience() -> Rule {
+    Rule::new("self != '' && self != 'cofferdam' && !self.startsWith('https://kubernetes.default.svc')").message("must be an audience of the KMS's identity service: not empty, not cofferdam (for check-in), not the API server's")
 }
 
 /// A Secret by name.
@@ -193,9 +266,8 @@ pub struct TrustedProfile {
     #[schemars(length(min = 1))]
     pub id: String,
     /// Audience of the projected token, which nobody but the KMS's identity service accepts. Default: `iam`.
-    // What the API server of this very cluster accepts, only the operator can tell: it checks that too.
     #[serde(default = "default_trusted_profile_audience")]
-    #[x_kube(validation = Rule::new("self != '' && self != 'cofferdam' && !self.startsWith('https://kubernetes.default.svc')").message("must be an audience of the KMS's identity service: not empty, not cofferdam (for check-in), not the API server's"))]
+    #[x_kube(validation = foreign_audience())]
     pub audience: String,
 }
 

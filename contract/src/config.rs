@@ -64,6 +64,18 @@ pub enum Provider {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key_ring: Option<String>,
     },
+    /// HashiCorp Vault or OpenBao Transit.
+    Transit {
+        /// `https://HOST:8200`, without path.
+        endpoint: String,
+        /// Namespace of engine and login; absent: the root namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        /// Mount path of the engine.
+        mount: String,
+        /// Name of the root key.
+        key: String,
+    },
 }
 
 /// How to authenticate with the KMS.
@@ -82,6 +94,40 @@ pub enum Credential {
         /// Absolute path of the token.
         token_path: String,
     },
+    /// A token of Vault or OpenBao in a file that may change at any time.
+    TokenFile {
+        /// Absolute path.
+        path: String,
+    },
+    /// An AppRole of Vault or OpenBao.
+    AppRole {
+        /// Mount path of the auth method.
+        mount: String,
+        /// The role's id, which is no secret.
+        role_id: String,
+        /// Absolute path of the secret id, which may change at any time.
+        secret_id_path: String,
+    },
+    /// A role of Vault or OpenBao, by a projected service account token.
+    Kubernetes {
+        /// Mount path of the auth method.
+        mount: String,
+        /// The role's name.
+        role: String,
+        /// Absolute path of the token.
+        token_path: String,
+    },
+}
+
+impl Credential {
+    /// The file with the secret or the token.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::ApiKeyFile { path } | Self::TokenFile { path } => path,
+            Self::AppRole { secret_id_path, .. } => secret_id_path,
+            Self::TrustedProfile { token_path, .. } | Self::Kubernetes { token_path, .. } => token_path,
+        }
+    }
 }
 
 /// A volume of the pod.

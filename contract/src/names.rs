@@ -92,6 +92,10 @@ pub const CREDENTIALS_DIR: &str = "/cofferdam/credentials";
 pub const CA_CONFIG_MAP: &str = "cofferdam-ca";
 /// The key of a Secret that holds an IBM Cloud API key.
 pub const API_KEY_SECRET_KEY: &str = "apiKey";
+/// The key of a profile's Secret with a token of Vault or OpenBao.
+pub const TOKEN_SECRET_KEY: &str = "token";
+/// The key of a profile's Secret with the secret id of an AppRole.
+pub const SECRET_ID_SECRET_KEY: &str = "secretId";
 
 /// Environment variable with the JSON of [`crate::config::SidecarConfig`].
 pub const CONFIG_ENV: &str = "COFFERDAM_CONFIG";

@@ -3,12 +3,14 @@
 //! Invariant: pure and deterministic; it names files, never their content, so no secret can get into it.
 
 use api::binding::{SuspensionMode, Wrapping};
-use api::profile::Credential as Declared;
+use api::profile::{Credential as Declared, KmsProfileSpec};
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
-use contract::config::{Credential, Ownership, Profile, Provider, Suspension, Volume};
-use contract::names::{API_KEY_SECRET_KEY, CA_DIR, CREDENTIALS_DIR};
+use contract::config::{Ownership, Profile, Provider, Suspension, Volume};
+use contract::names::{CA_DIR, CREDENTIALS_DIR};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
+
+use crate::credentials;
 
 /// The longest that a sidecar may go without a look at the key.
 const LONGEST_POLL: u32 = 30;
@@ -30,31 +32,37 @@ pub fn profile(
     namespace: &str,
     index: usize,
 ) -> Option<Profile> {
-    let key_protect = profile.spec.key_protect.as_ref()?;
-    let directory = format!("{CREDENTIALS_DIR}/{index}");
-    let credential = match &credential.trusted_profile {
-        Some(trusted) => Credential::TrustedProfile {
-            profile_id: trusted.id.clone(),
-            token_path: format!("{directory}/{IDENTITY_TOKEN}"),
-        },
-        None => Credential::ApiKeyFile { path: format!("{directory}/{API_KEY_SECRET_KEY}") },
-    };
+    let provider = provider(&profile.spec)?;
+    let credential = credentials::in_directory(credential, &format!("{CREDENTIALS_DIR}/{index}"))?;
     let ca = profile.spec.ca_bundle.as_ref().map(|_| format!("{CA_DIR}/{}", ca_key(namespace, profile)));
     Some(Profile {
         namespace: profile.namespace().unwrap_or_default(),
         name: profile.name_any(),
-        provider: Provider::KeyProtect {
-            endpoint: key_protect.endpoint.clone(),
-            iam_endpoint: key_protect.iam_endpoint.clone(),
-            instance: key_protect.instance.clone(),
-            root_key: key_protect.root_key.clone(),
-            key_ring: key_protect.key_ring.clone(),
-        },
+        provider,
         credential,
         ca_file: ca,
         poll_seconds: profile.spec.poll_seconds.min(LONGEST_POLL),
         key_ttl_seconds: profile.spec.key_ttl_seconds,
         outage_grace_seconds: profile.spec.outage_grace_seconds,
+    })
+}
+
+/// Where the root key lives; `None`: this version does not know the provider.
+pub fn provider(spec: &KmsProfileSpec) -> Option<Provider> {
+    if let Some(spec) = &spec.key_protect {
+        return Some(Provider::KeyProtect {
+            endpoint: spec.endpoint.clone(),
+            iam_endpoint: spec.iam_endpoint.clone(),
+            instance: spec.instance.clone(),
+            root_key: spec.root_key.clone(),
+            key_ring: spec.key_ring.clone(),
+        });
+    }
+    spec.transit.as_ref().map(|spec| Provider::Transit {
+        endpoint: spec.endpoint.clone(),
+        namespace: spec.namespace.clone(),
+        mount: spec.mount.clone(),
+        key: spec.key.clone(),
     })
 }
 

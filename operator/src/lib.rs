@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod check_in;
 mod claims;
 pub mod controllers;
+mod credentials;
 #[cfg(test)]
 mod fake_api;
 pub mod health;

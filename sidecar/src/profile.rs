@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use contract::config::{Credential, Profile, Provider};
 use kms::observe::Observer;
-use kms::{CaSource, CredentialSource, KeyProtectConfig, Options, ProviderConfig};
+use kms::{
+    CaSource, ConfigError, CredentialSource, KeyProtectConfig, Options, ProviderConfig, TransitConfig,
+    TransitCredential,
+};
 
 use crate::keys::RootKey;
 
@@ -54,33 +57,67 @@ pub fn connect(
     profile: &Profile,
     transport: Transport,
     observer: Arc<dyn Observer>,
-) -> Result<Arc<RootKey>, kms::ConfigError> {
+) -> Result<Arc<RootKey>, ConfigError> {
     let lifetimes = Lifetimes::of(profile);
     let options =
         Options { cache_ttl: lifetimes.ttl, outage_grace: lifetimes.grace, observer, ..Options::default() };
-    let config = provider_config(profile, transport);
+    let (config, provider) = provider_config(profile, transport)?;
     let kms = kms::connect(&config, &options)?;
-    Ok(Arc::new(RootKey::new(kms, config.key_ref(), envelope::Provider::KeyProtect)))
+    Ok(Arc::new(RootKey::new(kms, config.key_ref(), provider)))
 }
 
-fn provider_config(profile: &Profile, transport: Transport) -> ProviderConfig {
-    let Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring } = &profile.provider;
-    ProviderConfig::KeyProtect(KeyProtectConfig {
-        endpoint: endpoint.clone(),
-        iam_endpoint: iam_endpoint.clone(),
-        instance: instance.clone(),
-        root_key: root_key.clone(),
-        key_ring: key_ring.clone(),
-        credential: match &profile.credential {
-            Credential::ApiKeyFile { path } => CredentialSource::ApiKeyFile { path: path.clone() },
-            Credential::TrustedProfile { profile_id, token_path } => CredentialSource::TrustedProfile {
-                profile_id: profile_id.clone(),
-                token_path: token_path.clone(),
-            },
-        },
-        ca: profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() }),
-        allow_loopback_http: transport == Transport::LoopbackHttp,
-    })
+/// The provider as the KMS crate and as a volume's headers name it.
+fn provider_config(
+    profile: &Profile,
+    transport: Transport,
+) -> Result<(ProviderConfig, envelope::Provider), ConfigError> {
+    let ca = profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() });
+    let allow_loopback_http = transport == Transport::LoopbackHttp;
+    match profile.provider.clone() {
+        Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring } => {
+            let credential = key_protect(&profile.credential)?;
+            let config = KeyProtectConfig {
+                endpoint,
+                iam_endpoint,
+                instance,
+                root_key,
+                key_ring,
+                credential,
+                ca,
+                allow_loopback_http,
+            };
+            Ok((ProviderConfig::KeyProtect(config), envelope::Provider::KeyProtect))
+        }
+        Provider::Transit { endpoint, namespace, mount, key } => {
+            let credential = transit(&profile.credential)?;
+            let config =
+                TransitConfig { endpoint, namespace, mount, key, credential, ca, allow_loopback_http };
+            Ok((ProviderConfig::Transit(config), envelope::Provider::Transit))
+        }
+    }
+}
+
+fn key_protect(credential: &Credential) -> Result<CredentialSource, ConfigError> {
+    match credential.clone() {
+        Credential::ApiKeyFile { path } => Ok(CredentialSource::ApiKeyFile { path }),
+        Credential::TrustedProfile { profile_id, token_path } => {
+            Ok(CredentialSource::TrustedProfile { profile_id, token_path })
+        }
+        _ => Err(ConfigError::Credential),
+    }
+}
+
+fn transit(credential: &Credential) -> Result<TransitCredential, ConfigError> {
+    match credential.clone() {
+        Credential::TokenFile { path } => Ok(TransitCredential::TokenFile { path }),
+        Credential::AppRole { mount, role_id, secret_id_path } => {
+            Ok(TransitCredential::AppRole { mount, role_id, secret_id_path })
+        }
+        Credential::Kubernetes { mount, role, token_path } => {
+            Ok(TransitCredential::Kubernetes { mount, role, token_path })
+        }
+        _ => Err(ConfigError::Credential),
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +152,34 @@ mod tests {
         assert!(connect("http://127.0.0.1:8080", Transport::LoopbackHttp));
         assert!(!connect("http://10.0.0.1:8080", Transport::LoopbackHttp));
         assert!(connect("https://10.0.0.1:8080", Transport::Https));
+    }
+
+    #[test]
+    fn a_credential_fits_its_provider_or_nothing_is_connected() {
+        let transit = Provider::Transit {
+            endpoint: "https://bao:8200".into(),
+            namespace: None,
+            mount: "transit".into(),
+            key: "k".into(),
+        };
+        let role = Credential::Kubernetes {
+            mount: "kubernetes".into(),
+            role: "r".into(),
+            token_path: "/cofferdam/credentials/0/token".into(),
+        };
+        let of = |provider: &Provider, credential: &Credential| {
+            let profile = Profile {
+                provider: provider.clone(),
+                credential: credential.clone(),
+                ..profile("https://k")
+            };
+            provider_config(&profile, Transport::Https).map(|(_, provider)| provider)
+        };
+        let Profile { provider, credential, .. } = profile("https://k");
+        assert_eq!(of(&provider, &credential), Ok(envelope::Provider::KeyProtect));
+        assert_eq!(of(&transit, &role), Ok(envelope::Provider::Transit));
+        assert_eq!(of(&transit, &credential), Err(ConfigError::Credential));
+        assert_eq!(of(&provider, &role), Err(ConfigError::Credential));
     }
 
     #[test]

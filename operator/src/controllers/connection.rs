@@ -8,16 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::KmsProfile;
 use api::condition::reasons;
 use api::profile::{CaBundle, Credential, KmsProfileSpec};
-use contract::names::API_KEY_SECRET_KEY;
+use contract::config::Provider;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kms::admin::KmsAdmin;
 use kms::{
     CaSource, CredentialSource, KeyProtectConfig, Kms, KmsError, Options, ProviderConfig, SecretString,
+    TransitConfig, TransitCredential,
 };
 use kube::{Api, Client, ResourceExt};
 use sha2::{Digest, Sha256};
 
 use super::IdentityTokens;
+use crate::{credentials, injection_config};
 
 /// Why a profile cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -115,28 +117,71 @@ fn config(
     credential: &Credential,
     ca: Option<String>,
 ) -> Result<ProviderConfig, ProfileProblem> {
-    let Some(key_protect) = &spec.key_protect else {
-        let message = "this version supports keyProtect only; transit follows";
-        return Err(declared(reasons::PROVIDER_NOT_SUPPORTED, message));
-    };
-    let credential = match credential {
-        Credential { trusted_profile: Some(trusted), .. } => CredentialSource::TrustedProfile {
-            profile_id: trusted.id.clone(),
+    let ca = ca.map(|pem| CaSource::Pem { pem });
+    match injection_config::provider(spec) {
+        Some(Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring }) => {
+            let credential = key_protect(credential).ok_or_else(misfit)?;
+            let allow_loopback_http = false;
+            Ok(ProviderConfig::KeyProtect(KeyProtectConfig {
+                endpoint,
+                iam_endpoint,
+                instance,
+                root_key,
+                key_ring,
+                credential,
+                ca,
+                allow_loopback_http,
+            }))
+        }
+        Some(Provider::Transit { endpoint, namespace, mount, key }) => {
+            let credential = transit(credential).ok_or_else(misfit)?;
+            let allow_loopback_http = false;
+            Ok(ProviderConfig::Transit(TransitConfig {
+                endpoint,
+                namespace,
+                mount,
+                key,
+                credential,
+                ca,
+                allow_loopback_http,
+            }))
+        }
+        None => {
+            Err(declared(reasons::PROVIDER_NOT_SUPPORTED, "this version supports keyProtect and transit"))
+        }
+    }
+}
+
+fn misfit() -> ProfileProblem {
+    declared(reasons::INVALID_SPEC, "the credential is not one of this provider")
+}
+
+// A secret is handed over with the connection: the operator has no such files.
+
+fn key_protect(credential: &Credential) -> Option<CredentialSource> {
+    if let Some(trusted) = &credential.trusted_profile {
+        let token_path = crate::IDENTITY_TOKEN_FILE.into();
+        return Some(CredentialSource::TrustedProfile { profile_id: trusted.id.clone(), token_path });
+    }
+    credential.api_key_secret.as_ref().map(|_| CredentialSource::ApiKeyFile { path: "apiKey".into() })
+}
+
+fn transit(credential: &Credential) -> Option<TransitCredential> {
+    if let Some(role) = &credential.kubernetes {
+        return Some(TransitCredential::Kubernetes {
+            mount: role.mount.clone(),
+            role: role.role.clone(),
             token_path: crate::IDENTITY_TOKEN_FILE.into(),
-        },
-        // The value is handed over with the connection; the operator has no such file.
-        _ => CredentialSource::ApiKeyFile { path: "apiKey".into() },
-    };
-    Ok(ProviderConfig::KeyProtect(KeyProtectConfig {
-        endpoint: key_protect.endpoint.clone(),
-        iam_endpoint: key_protect.iam_endpoint.clone(),
-        instance: key_protect.instance.clone(),
-        root_key: key_protect.root_key.clone(),
-        key_ring: key_protect.key_ring.clone(),
-        credential,
-        ca: ca.map(|pem| CaSource::Pem { pem }),
-        allow_loopback_http: false,
-    }))
+        });
+    }
+    if let Some(role) = &credential.app_role {
+        return Some(TransitCredential::AppRole {
+            mount: role.mount.clone(),
+            role_id: role.role_id.clone(),
+            secret_id_path: "secretId".into(),
+        });
+    }
+    credential.token_secret.as_ref().map(|_| TransitCredential::TokenFile { path: "token".into() })
 }
 
 async fn authority(
@@ -164,7 +209,7 @@ async fn secret(
     namespace: &str,
     credential: &Credential,
 ) -> Result<SecretString, ProfileProblem> {
-    let Some(reference) = &credential.api_key_secret else {
+    let Some((name, key)) = credentials::secret(credential) else {
         return tokio::fs::read_to_string(crate::IDENTITY_TOKEN_FILE).await.map(SecretString::from).map_err(
             |_| {
                 let message =
@@ -174,15 +219,15 @@ async fn secret(
         );
     };
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    let secret = secrets.get_opt(&reference.name).await.map_err(|error| ProfileProblem::Api(error.into()))?;
-    let name = format!("Secret {namespace}/{}", reference.name);
+    let secret = secrets.get_opt(name).await.map_err(|error| ProfileProblem::Api(error.into()))?;
+    let name = format!("Secret {namespace}/{name}");
     let Some(secret) = secret else {
         return Err(declared(reasons::SECRET_MISSING, format!("{name} does not exist")));
     };
-    let value = secret.data.and_then(|mut data| data.remove(API_KEY_SECRET_KEY));
+    let value = secret.data.and_then(|mut data| data.remove(key));
     let text = value.and_then(|bytes| String::from_utf8(bytes.0).ok()).unwrap_or_default();
     if text.trim().is_empty() {
-        let message = format!("{name} has no text under the key {API_KEY_SECRET_KEY}");
+        let message = format!("{name} has no text under the key {key}");
         return Err(declared(reasons::SECRET_INCOMPLETE, message));
     }
     Ok(SecretString::from(text.trim().to_owned()))

@@ -4,7 +4,7 @@
 //! Invariant: pure. Whoever writes a profile chooses endpoint and audience; a token goes to listed endpoints only, and nobody in
 //! this cluster accepts it.
 
-use api::profile::{Credential, KmsProfileSpec, TrustedProfile};
+use api::profile::KmsProfileSpec;
 use contract::names::TOKEN_AUDIENCE;
 
 use crate::claims;
@@ -33,7 +33,7 @@ impl IdentityTokens {
         Self::new(endpoints, claims::audiences(own_token))
     }
 
-    /// What is wrong with a profile's trusted profiles.
+    /// What is wrong with a profile's credentials that are identity tokens.
     pub fn problem(&self, spec: &KmsProfileSpec) -> Option<String> {
         let credentials = &spec.credentials;
         let all = [
@@ -41,17 +41,16 @@ impl IdentityTokens {
             ("rewrap", credentials.rewrap.as_ref()),
             ("admin", credentials.admin.as_ref()),
         ];
-        let trusted = |credential: &&Credential| credential.trusted_profile.is_some();
-        let mut all = all.into_iter().filter_map(|(name, one)| one.filter(trusted).map(|one| (name, one)));
-        all.find_map(|(name, credential)| {
-            let audience = credential.trusted_profile.as_ref().and_then(|one| self.bad_audience(one));
-            let audience = audience.map(|why| format!("credentials.{name}.trustedProfile.audience {why}"));
+        all.into_iter().find_map(|(name, credential)| {
+            let credential = credential?;
+            let audience = self.bad_audience(credential.audience()?);
+            let kind = if credential.kubernetes.is_some() { "kubernetes" } else { "trustedProfile" };
+            let audience = audience.map(|why| format!("credentials.{name}.{kind}.audience {why}"));
             audience.or_else(|| self.bad_endpoint(spec))
         })
     }
 
-    fn bad_audience(&self, trusted: &TrustedProfile) -> Option<String> {
-        let audience = trusted.audience.as_str();
+    fn bad_audience(&self, audience: &str) -> Option<String> {
         if audience.is_empty() || audience == TOKEN_AUDIENCE {
             return Some(format!("must not be {audience:?}"));
         }
@@ -66,11 +65,15 @@ impl IdentityTokens {
 
     fn bad_endpoint(&self, spec: &KmsProfileSpec) -> Option<String> {
         let plain = |url: &str| url.trim_end_matches('/').to_owned();
-        let endpoint = plain(&spec.key_protect.as_ref()?.iam_endpoint);
+        let (field, endpoint) = match (&spec.key_protect, &spec.transit) {
+            (Some(kms), _) => ("keyProtect.iamEndpoint", plain(&kms.iam_endpoint)),
+            // Whoever keeps the keys there is also who checks the tokens.
+            (None, kms) => ("transit.endpoint", plain(&kms.as_ref()?.endpoint)),
+        };
         let listed = self.endpoints.iter().any(|one| plain(one) == endpoint);
         (!listed).then(|| {
             format!(
-                "keyProtect.iamEndpoint {endpoint} may not be shown identity tokens: whoever runs the operator lists it in \
+                "{field} {endpoint} may not be shown identity tokens: whoever runs the operator lists it in \
                  operator.identityTokenEndpoints of the chart's values"
             )
         })
@@ -93,6 +96,23 @@ mod tests {
     fn rules() -> IdentityTokens {
         let audiences = vec!["https://api.example".into(), "k3s".into()];
         IdentityTokens::new(vec!["https://iam.cloud.ibm.com".into()], audiences)
+    }
+
+    fn transit(endpoint: &str, audience: &str) -> KmsProfileSpec {
+        let role = json!({"kubernetes": {"role": "shop", "audience": audience}});
+        let credentials = json!({"data": {"tokenSecret": {"name": "s"}}, "rewrap": role});
+        let transit = json!({"endpoint": endpoint, "key": "k"});
+        serde_json::from_value(json!({"transit": transit, "credentials": credentials})).unwrap()
+    }
+
+    #[test]
+    fn a_server_of_transit_keys_is_shown_tokens_only_where_it_is_listed() {
+        let rules = IdentityTokens::new(vec!["https://bao.example:8200".into()], vec!["k3s".into()]);
+        assert_eq!(rules.problem(&transit("https://bao.example:8200/", "openbao")), None);
+        let elsewhere = rules.problem(&transit("https://evil.example", "openbao")).unwrap_or_default();
+        assert!(elsewhere.contains("transit.endpoint https://evil.example"), "{elsewhere}");
+        let of_cluster = rules.problem(&transit("https://bao.example:8200", "k3s")).unwrap_or_default();
+        assert!(of_cluster.contains("credentials.rewrap.kubernetes.audience"), "{of_cluster}");
     }
 
     /// A profile in which one credential is a trusted profile with this audience.

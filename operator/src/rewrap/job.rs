@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::plan::Start;
-use crate::injection_config::{self, IDENTITY_TOKEN, Use};
+use crate::credentials;
+use crate::injection_config::{self, Use};
 use crate::profile_use;
 use crate::short_hash::short_hash;
 use crate::webhook::injection::config::environment_value;
@@ -42,7 +43,7 @@ const NATIVE_CAPABILITIES: [&str; 2] = ["DAC_OVERRIDE", "FOWNER"];
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JobError {
     /// The profile's provider is not known to this version.
-    #[error("reach the root key: this version supports keyProtect only")]
+    #[error("reach the root key: this version supports keyProtect and transit")]
     Provider,
     /// The profile is of another namespace and has no trusted profile.
     #[error("authenticate with the KMS: a Secret of another namespace is never copied")]
@@ -147,7 +148,7 @@ fn usable<'a>(
     profile: &KmsProfile,
     namespace: &str,
 ) -> Result<(&'a Credential, bool), JobError> {
-    let foreign = profile.namespace().as_deref() != Some(namespace) && credential.trusted_profile.is_none();
+    let foreign = profile.namespace().as_deref() != Some(namespace) && credential.audience().is_none();
     if foreign {
         return Err(JobError::ForeignSecret);
     }
@@ -310,21 +311,12 @@ fn volumes(volume: &EncryptedVolume, credential: Option<&Credential>) -> Value {
         json!({"name": names::TOKEN_VOLUME, "projected": token(names::TOKEN_AUDIENCE, "token")}),
         json!({"name": names::CA_VOLUME, "configMap": {"name": names::CA_CONFIG_MAP, "optional": true}}),
     ];
-    all.extend(credential.map(credentials));
+    all.extend(credential.map(credential_volume));
     json!(all)
 }
 
-fn credentials(credential: &Credential) -> Value {
-    let mut credentials = match (&credential.trusted_profile, &credential.api_key_secret) {
-        (Some(trusted), _) => json!({"projected": token(&trusted.audience, IDENTITY_TOKEN)}),
-        (None, secret) => json!({"secret": {
-            "secretName": secret.as_ref().map(|secret| secret.name.clone()),
-            "items": [{"key": names::API_KEY_SECRET_KEY, "path": names::API_KEY_SECRET_KEY}],
-            "defaultMode": 0o440,
-        }}),
-    };
-    credentials["name"] = json!(format!("{}0", names::CREDENTIALS_VOLUME_PREFIX));
-    credentials
+fn credential_volume(credential: &Credential) -> Value {
+    credentials::volume(&format!("{}0", names::CREDENTIALS_VOLUME_PREFIX), credential, 0o440)
 }
 
 /// What a person should know of the credential that a Job of this profile uses.

@@ -128,7 +128,9 @@ mod tests {
         assert!(matches!(args.profile(), Err(ProfileError::Missing("root-key"))));
         args.root_key = Some("r".into());
         args.endpoint = Some("https://from-flag".into());
-        let Provider::KeyProtect { endpoint, root_key, .. } = args.profile().unwrap().provider;
+        let Provider::KeyProtect { endpoint, root_key, .. } = args.profile().unwrap().provider else {
+            unreachable!("offline commands speak to Key Protect")
+        };
         assert_eq!((endpoint.as_str(), root_key.as_str()), ("https://from-flag", "r"));
     }
 

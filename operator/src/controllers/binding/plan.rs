@@ -175,9 +175,9 @@ fn of_profile(binding: &StorageBinding, around: &Around, namespace: &str) -> Ver
         let message = format!("{name} does not list {namespace} in allowedNamespaces");
         return Verdict::no(reasons::NAMESPACE_NOT_ALLOWED, message);
     }
-    if home != namespace && profile.spec.credentials.data.trusted_profile.is_none() {
+    if home != namespace && profile.spec.credentials.data.audience().is_none() {
         let message =
-            format!("{name} is of another namespace and has no trusted profile; a Secret is never copied");
+            format!("{name} is of another namespace and shows no identity token; a Secret is never copied");
         return Verdict::no(reasons::NAMESPACE_NOT_ALLOWED, message);
     }
     let conditions = profile.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();

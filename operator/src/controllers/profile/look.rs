@@ -3,7 +3,7 @@
 //! Invariant: it reads; what follows from it is decided in `status`.
 
 use api::KmsProfile;
-use kms::{CallCtx, KeyInfo, KeyRef, VersionInfo};
+use kms::{CallCtx, KeyInfo, VersionInfo};
 
 use crate::controllers::{ProfileProblem, Shared};
 
@@ -18,8 +18,7 @@ pub struct Look {
 /// Looks at the root key.
 pub async fn look(shared: &Shared, profile: &KmsProfile) -> Result<Look, ProfileProblem> {
     let connection = shared.connections.of(&shared.client, profile).await?;
-    let name = profile.spec.key_protect.as_ref().map(|spec| spec.root_key.clone()).unwrap_or_default();
-    let (key, call) = (KeyRef(name), CallCtx::default());
+    let (key, call) = (super::root_key::name(profile), CallCtx::default());
     let info = connection.describe(&key, &call).await.map_err(ProfileProblem::Kms)?;
     let versions = if info.state.unwraps() { connection.versions(&key, &call).await.ok() } else { None };
     Ok(Look { info, versions })

@@ -2,7 +2,9 @@
 //!
 //! Invariant: pure; where it cannot be told whether two profiles name one root key, nothing is known of the other one's volumes.
 
+use api::profile::Transit;
 use api::{EncryptedVolume, KmsProfile};
+use kms::KeyRef;
 use kube::ResourceExt;
 
 /// Whether another profile names the same root key.
@@ -50,8 +52,29 @@ fn uses(volume: &EncryptedVolume, profile: &KmsProfile) -> bool {
     reference.name == profile.name_any() && home == profile.namespace()
 }
 
+/// What a profile calls its root key.
+pub fn name(profile: &KmsProfile) -> KeyRef {
+    let spec = &profile.spec;
+    let key_protect = spec.key_protect.as_ref().map(|kms| kms.root_key.clone());
+    KeyRef(key_protect.or_else(|| spec.transit.as_ref().map(|kms| kms.key.clone())).unwrap_or_default())
+}
+
+/// A server may have several addresses, and nothing else tells it from another one.
+fn kin_in_transit(here: &Transit, there: &Transit) -> Kin {
+    let place = |kms: &Transit| (kms.namespace.clone(), kms.mount.clone(), kms.key.clone());
+    let address = |kms: &Transit| kms.endpoint.trim_end_matches('/').to_owned();
+    match (place(here) == place(there), address(here) == address(there)) {
+        (true, true) => Kin::Same,
+        (true, false) => Kin::Perhaps,
+        (false, _) => Kin::Other,
+    }
+}
+
 /// An instance is known by its GUID: the same one has public and private endpoints.
 fn kin(profile: &KmsProfile, key_id: Option<&str>, other: &KmsProfile) -> Kin {
+    if let (Some(here), Some(there)) = (&profile.spec.transit, &other.spec.transit) {
+        return kin_in_transit(here, there);
+    }
     let (Some(here), Some(there)) = (&profile.spec.key_protect, &other.spec.key_protect) else {
         return Kin::Other;
     };
@@ -148,6 +171,21 @@ mod tests {
         ] {
             let seen = format!("{:?}", theirs.spec.key_protect);
             assert_eq!(of_other(&mine, Some(ID), theirs), expected, "{seen}");
+        }
+        let transit = |name: &str, endpoint: &str, key: &str| {
+            let mut profile = profile(name, "i", ID, None);
+            profile.spec.key_protect = None;
+            let spec = json!({"endpoint": endpoint, "mount": "transit", "key": key});
+            profile.spec.transit = Some(serde_json::from_value(spec).unwrap());
+            profile
+        };
+        let here = transit("main", "https://bao:8200", "k");
+        for (endpoint, key, expected) in [
+            ("https://bao:8200/", "k", Kin::Same),
+            ("https://bao.example:8200", "k", Kin::Perhaps),
+            ("https://bao:8200", "l", Kin::Other),
+        ] {
+            assert_eq!(of_other(&here, None, transit("other", endpoint, key)), expected, "{endpoint} {key}");
         }
         let by_alias = profile("main", "i", "alias", None);
         assert_eq!(of_other(&by_alias, None, other("i", ID, None)), Kin::Perhaps);

@@ -322,8 +322,10 @@ fn set(metadata: &mut Value, field: &'static str, key: &str, value: &str) -> Res
 fn with_ports(had: &str, profiles: &[&KmsProfile]) -> String {
     let mut ports: Vec<String> =
         had.split(',').map(str::trim).filter(|port| !port.is_empty()).map(str::to_owned).collect();
-    let of_kms = profiles.iter().filter_map(|profile| profile.spec.key_protect.as_ref());
-    let urls = of_kms.flat_map(|kms| [&kms.endpoint, &kms.iam_endpoint]);
+    let urls = profiles.iter().flat_map(|profile| {
+        let key_protect = profile.spec.key_protect.iter().flat_map(|kms| [&kms.endpoint, &kms.iam_endpoint]);
+        key_protect.chain(profile.spec.transit.iter().map(|kms| &kms.endpoint))
+    });
     for port in std::iter::once(CHECK_IN_PORT.to_string()).chain(urls.map(|url| port(url))) {
         if !ports.contains(&port) {
             ports.push(port);

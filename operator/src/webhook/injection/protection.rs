@@ -164,13 +164,15 @@ fn usable_profile<'a>(
             format!("does not allow namespace {}: its owner lists it in allowedNamespaces", facts.namespace);
         return Err(refuse(problem));
     }
-    if home != facts.namespace && profile.spec.credentials.data.trusted_profile.is_none() {
+    if home != facts.namespace && profile.spec.credentials.data.audience().is_none() {
         let problem = "authenticates with a Secret, and a Secret is never copied into another namespace: it needs a \
-                       trustedProfile as data credential";
+                       trustedProfile or kubernetes as data credential";
         return Err(refuse(problem.into()));
     }
-    if profile.spec.key_protect.is_none() {
-        return Err(refuse("names a provider that this version does not support: use keyProtect".into()));
+    if profile.spec.key_protect.is_none() && profile.spec.transit.is_none() {
+        return Err(refuse(
+            "names a provider that this version does not support: use keyProtect or transit".into(),
+        ));
     }
     match profile_use::problem(profile) {
         Some(problem) => Err(refuse(problem)),

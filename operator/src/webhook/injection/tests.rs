@@ -341,9 +341,8 @@ fn our_containers_find_everything_where_the_contract_says() {
         }
         assert!(gate.contains(&parent(names::GATE_KEY_FILE)));
         for profile in config(&pod).profiles {
-            let (Credential::ApiKeyFile { path } | Credential::TrustedProfile { token_path: path, .. }) =
-                profile.credential;
-            assert!(sidecar.contains(&parent(&path)), "{path}");
+            let path = profile.credential.path();
+            assert!(sidecar.contains(&parent(path)), "{path}");
         }
     }
 }

@@ -5,13 +5,13 @@
 use api::KmsProfile;
 use api::profile::Credential;
 use contract::names::{
-    API_KEY_SECRET_KEY, ATTRIBUTE_KIND, ATTRIBUTE_VOLUME, CA_CONFIG_MAP, CA_VOLUME,
-    CREDENTIALS_VOLUME_PREFIX, CSI_DRIVER, CTL_VOLUME, KIND_CTL, KIND_PLAIN, KIND_RUN, PLAIN_VOLUME_PREFIX,
-    RUN_VOLUME, TOKEN_AUDIENCE, TOKEN_VOLUME,
+    ATTRIBUTE_KIND, ATTRIBUTE_VOLUME, CA_CONFIG_MAP, CA_VOLUME, CREDENTIALS_VOLUME_PREFIX, CSI_DRIVER,
+    CTL_VOLUME, KIND_CTL, KIND_PLAIN, KIND_RUN, PLAIN_VOLUME_PREFIX, RUN_VOLUME, TOKEN_AUDIENCE,
+    TOKEN_VOLUME,
 };
 use serde_json::{Value, json};
 
-use crate::injection_config::IDENTITY_TOKEN;
+use crate::credentials;
 use crate::short_hash::short_hash;
 
 /// The longest name that a volume may have.
@@ -58,12 +58,7 @@ pub fn credentials_name(index: usize) -> String {
 
 fn credential(index: usize, credential: &Credential) -> Value {
     let name = credentials_name(index);
-    if let Some(trusted) = &credential.trusted_profile {
-        return json!({"name": name, "projected": token(&trusted.audience, IDENTITY_TOKEN)});
-    }
-    let secret = credential.api_key_secret.as_ref().map(|secret| secret.name.as_str());
-    let items = json!([{"key": API_KEY_SECRET_KEY, "path": API_KEY_SECRET_KEY}]);
-    json!({"name": name, "secret": {"secretName": secret, "items": items, "defaultMode": READABLE}})
+    credentials::volume(&name, credential, READABLE)
 }
 
 fn token(audience: &str, path: &str) -> Value {
