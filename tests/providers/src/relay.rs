@@ -2,7 +2,7 @@
 //!
 //! Invariant: without trouble, requests and answers pass unchanged but for `Connection: close`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,7 +29,7 @@ struct State {
     service: SocketAddr,
     counts: Mutex<HashMap<Op, u64>>,
     troubles: Mutex<Vec<(Op, Trouble, Option<u64>)>>,
-    tokens: Mutex<BTreeSet<String>>,
+    tokens: Mutex<Vec<String>>,
 }
 
 /// The relay.
@@ -75,9 +75,9 @@ impl Relay {
         self.state.troubles.lock().unwrap().clear();
     }
 
-    /// Every token that passed.
+    /// Every token that passed, in this order.
     pub(crate) fn tokens(&self) -> Vec<String> {
-        self.state.tokens.lock().unwrap().iter().cloned().collect()
+        self.state.tokens.lock().unwrap().clone()
     }
 }
 
@@ -86,7 +86,7 @@ impl State {
     fn enter(&self, head: &str) -> Option<Trouble> {
         let header = head.lines().find(|line| line.to_ascii_lowercase().starts_with(self.dialect.token));
         if let Some(token) = header.and_then(|line| line.split_once(':')) {
-            self.tokens.lock().unwrap().insert(token.1.trim().to_owned());
+            self.tokens.lock().unwrap().push(token.1.trim().to_owned());
         }
         let line = head.lines().next()?.trim_end_matches(" HTTP/1.1");
         let op = (self.dialect.op)(line)?;

@@ -151,6 +151,11 @@ impl OpenBao {
         }
     }
 
+    /// The token that passed last.
+    pub fn last_token(&self) -> String {
+        self.relay.tokens().pop().unwrap_or_default()
+    }
+
     fn app_role(&self, role: &str) -> ProviderConfig {
         ProviderConfig::Transit(self.config(TransitCredential::AppRole {
             mount: "approle".into(),

@@ -155,3 +155,21 @@ async fn a_service_account_token_is_all_that_a_pod_needs() {
     describe(&kms, &b).await.unwrap();
     assert_eq!(b.requests(Op::Authenticate), 1);
 }
+
+#[tokio::test]
+async fn a_token_that_was_replaced_in_its_file_is_used_no_more() {
+    let Some(b) = OpenBao::start(false).await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    let (old, new) = (b.token("data", "1h", true).await, b.token("data", "1h", true).await);
+    std::fs::write(&path, &old).unwrap();
+    let kms = b.connect_by_file(path.to_str().unwrap(), &once());
+    describe(&kms, &b).await.unwrap();
+    std::fs::write(&path, &new).unwrap();
+    let began = Instant::now();
+    while b.last_token() != new {
+        assert!(began.elapsed() < Duration::from_secs(20), "the old one serves on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        describe(&kms, &b).await.unwrap();
+    }
+}
