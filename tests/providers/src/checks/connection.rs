@@ -153,11 +153,10 @@ pub async fn a_call_that_is_given_up_leaves_nothing_behind(b: impl Bench) {
     let (plain, wrapped) = kms.generate(&key, &CTX, &call).await.unwrap();
     b.trouble(Op::Unwrap, Trouble::Silence, None);
     for _ in 0..3 {
-        // More than there are places, all of them given up on the way.
+        // More than there are places, each of another context so that none joins another, all given up on the way.
         let calls = (0..8u8).map(|n| {
-            let (mut blob, kms, key) = (wrapped.clone(), Arc::clone(&kms), &key);
-            blob.version = Some(kms::KeyVersion(n.to_string()));
-            async move { kms.unwrap(key, &blob, &CTX, &CallCtx::new()).await.map(drop) }
+            let (kms, key, wrapped) = (&kms, &key, &wrapped);
+            async move { kms.unwrap(key, wrapped, &[n; 32], &CallCtx::new()).await.map(drop) }
         });
         let all = futures::future::join_all(calls);
         assert!(tokio::time::timeout(Duration::from_millis(100), all).await.is_err(), "they were under way");
