@@ -114,6 +114,13 @@ pub(crate) struct Kind {
     pub(crate) header: Label,
 }
 
+/// What of a new frame the kind decides: see [`Frame`].
+pub(crate) struct Fields {
+    pub(crate) ro_compat: u32,
+    pub(crate) kind: [u8; 4],
+    pub(crate) tail: [u8; 112],
+}
+
 /// The common frame. `kind_fields` are bytes 28..32, `tail` bytes 80..192.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -136,20 +143,19 @@ impl Frame {
         key: &Extracted,
         geometry: Geometry,
         id: [u8; 16],
-        kind_fields: [u8; 4],
-        tail: [u8; 112],
+        fields: Fields,
     ) -> Self {
         let commitment = key.derive(kind.commitment, &[]);
         let mut frame = Self {
             minor: FORMAT_MINOR,
             geometry,
             incompat: 0,
-            ro_compat: 0,
+            ro_compat: fields.ro_compat,
             compat: 0,
-            kind_fields,
+            kind_fields: fields.kind,
             id,
             commitment: *commitment,
-            tail,
+            tail: fields.tail,
             mac: [0; 32],
         };
         frame.mac = frame.compute_mac(kind, key).finalize().into_bytes().into();
@@ -244,15 +250,16 @@ impl Frame {
         self.compute_mac(kind, key).verify_slice(&self.mac).map_err(|_| HeaderError::Forged)
     }
 
-    /// Whether this program may write what the frame begins.
-    pub(crate) fn check_writable(&self) -> Result<(), HeaderError> {
-        if self.ro_compat == 0 {
+    /// Whether this program, which knows the flags `known`, may write what the frame begins.
+    pub(crate) fn check_writable(&self, known: u32) -> Result<(), HeaderError> {
+        let unknown = self.ro_compat & !known;
+        if unknown == 0 {
             return Ok(());
         }
-        Err(HeaderError::UnknownFeature { feature: Feature::ReadOnlyCompat, value: self.ro_compat })
+        Err(HeaderError::UnknownFeature { feature: Feature::ReadOnlyCompat, value: unknown })
     }
 
-    /// Whether the sector behind the frame may hold something of a later revision, announced by a flag.
+    /// Whether the sector behind the frame may hold something, announced by a flag.
     pub(crate) fn extended(&self) -> bool {
         self.ro_compat != 0 || self.compat != 0
     }

@@ -10,6 +10,7 @@
 //! A protected file is a header region (`1..=16` pages of 4096 bytes) and data pages:
 //! * [`Preamble`]: immutable, names the file and commits to its DEK.
 //! * two [`KeySlot`]s that are written in turn, with the wrapped DEK: [`HeaderRegion`].
+//! * in a file with a [`Seal`]: one sector that says at which size the file was left.
 //! * blocks of at most [`PAYLOAD`] plaintext bytes, one in each 4096-byte page: [`BlockCipher`].
 //! * [`Geometry`] is the arithmetic between plaintext offsets, blocks and physical offsets.
 //!
@@ -28,6 +29,7 @@ mod local_wrap;
 mod marker;
 mod preamble;
 mod region;
+mod seal;
 mod slot;
 mod wire;
 mod wrapped;
@@ -45,6 +47,7 @@ pub use local_wrap::{LOCAL_WRAP_LEN, LocalWrap, LocalWrapError, unwrap_dek, wrap
 pub use marker::{MarkerOptions, Ownership, VolumeMarker};
 pub use preamble::{FileDek, PREAMBLE_LEN, Preamble};
 pub use region::{HeaderRegion, MarkerRegion, Record, Region, SlotState, SlotWrite};
+pub use seal::{SEAL_HEAD, SEAL_LEN, SEAL_OFFSET, Seal, SealError, SealKey};
 pub use slot::{KeySlot, MAX_KEYS, SlotError};
 pub use wrapped::{ContextScheme, Provider, WrappedKey, WrappedKeyError, Wrapping};
 

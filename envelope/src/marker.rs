@@ -4,7 +4,7 @@
 //! epoch) stands in the key slots behind it, because a rewrap job must write it without holding the key.
 
 use crate::derive::{Extracted, Label};
-use crate::frame::{Feature, Frame, HeaderError, Kind};
+use crate::frame::{Feature, Fields, Frame, HeaderError, Kind};
 use crate::geometry::Geometry;
 use crate::ids::VolumeId;
 use crate::keys::Dek;
@@ -14,6 +14,7 @@ use crate::wire::all_zero;
 pub(crate) const KIND: Kind =
     Kind { magic: *b"\x89CFDV\r\n\x1a", commitment: Label::MarkerCommitment, header: Label::MarkerHeader };
 const STRICT: u8 = 1;
+const SEAL: u8 = 2;
 
 /// Who owns the backing files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +43,8 @@ pub struct MarkerOptions {
     pub ownership: Ownership,
     /// No holes are made, and a zero block before the last sealed one is an error.
     pub strict: bool,
+    /// New files have a seal.
+    pub seal: bool,
 }
 
 /// A volume's immutable marker.
@@ -55,15 +58,15 @@ impl VolumeMarker {
     /// The marker of a new volume, under a DEK of its own.
     pub fn create(dek: &Dek, volume: VolumeId, options: MarkerOptions) -> Self {
         let strict = if options.strict { STRICT } else { 0 };
-        let fields = [options.ownership.code(), strict, 0, 0];
+        let seal = if options.seal { SEAL } else { 0 };
+        let kind = [options.ownership.code(), strict | seal, 0, 0];
         Self {
             frame: Frame::create(
                 &KIND,
                 &Extracted::new(dek.expose(), &volume.0),
                 options.geometry,
                 volume.0,
-                fields,
-                [0; 112],
+                Fields { ro_compat: 0, kind, tail: [0; 112] },
             ),
             options,
         }
@@ -87,13 +90,15 @@ impl VolumeMarker {
             2 => Ownership::Virtual,
             other => return unknown(Feature::Ownership, other.into()),
         };
-        if options & !STRICT != 0 {
-            return unknown(Feature::Options, u32::from(options & !STRICT));
+        let later = options & !(STRICT | SEAL);
+        if later != 0 {
+            return unknown(Feature::Options, later.into());
         }
         if rest != [0, 0] || !all_zero(&frame.tail) {
             return Err(HeaderError::Damaged("reserved bytes"));
         }
-        let options = MarkerOptions { geometry: frame.geometry, ownership, strict: options & STRICT != 0 };
+        let (strict, seal) = (options & STRICT != 0, options & SEAL != 0);
+        let options = MarkerOptions { geometry: frame.geometry, ownership, strict, seal };
         Ok(Self { frame, options })
     }
 
@@ -134,6 +139,6 @@ impl VolumeMarker {
     /// # Errors
     /// [`HeaderError::UnknownFeature`] if the volume uses a feature that a writer must know.
     pub fn check_writable(&self) -> Result<(), HeaderError> {
-        self.frame.check_writable()
+        self.frame.check_writable(0)
     }
 }

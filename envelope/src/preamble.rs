@@ -6,10 +6,11 @@
 
 use crate::cipher::BlockCipher;
 use crate::derive::{Derived, Extracted, Label};
-use crate::frame::{FRAME_LEN, Feature, Frame, HeaderError, Kind};
+use crate::frame::{FRAME_LEN, Feature, Fields, Frame, HeaderError, Kind};
 use crate::geometry::Geometry;
 use crate::ids::{FileId, VolumeId};
 use crate::keys::Dek;
+use crate::seal::{SEAL_FLAG, SealKey};
 use crate::wire::all_zero;
 
 /// Bytes of a preamble.
@@ -27,15 +28,22 @@ pub struct Preamble {
 }
 
 impl Preamble {
-    /// The preamble of a new file. `origin` is the volume that the file is made in; it travels with the file.
+    /// The preamble of a new file without a seal. `origin` is the volume that the file is made in; it travels with the file.
     pub fn create(dek: &Dek, file: FileId, origin: VolumeId, geometry: Geometry) -> Self {
-        Self::create_extracted(&Extracted::new(dek.expose(), &file.0), file, origin, geometry)
+        Self::create_extracted(&Extracted::new(dek.expose(), &file.0), file, origin, geometry, false)
     }
 
-    fn create_extracted(key: &Extracted, file: FileId, origin: VolumeId, geometry: Geometry) -> Self {
+    fn create_extracted(
+        key: &Extracted,
+        file: FileId,
+        origin: VolumeId,
+        geometry: Geometry,
+        seal: bool,
+    ) -> Self {
         let mut tail = [0; 112];
         tail[..16].copy_from_slice(&origin.0);
-        Self { frame: Frame::create(&KIND, key, geometry, file.0, LAYOUT, tail) }
+        let fields = Fields { ro_compat: if seal { SEAL_FLAG } else { 0 }, kind: LAYOUT, tail };
+        Self { frame: Frame::create(&KIND, key, geometry, file.0, fields) }
     }
 
     /// The 512 bytes at the file's start.
@@ -94,6 +102,11 @@ impl Preamble {
         (self.frame.incompat, self.frame.ro_compat, self.frame.compat)
     }
 
+    /// Whether the sector behind the preamble is the file's seal.
+    pub fn has_seal(&self) -> bool {
+        self.frame.ro_compat & SEAL_FLAG != 0
+    }
+
     /// The 32-byte key commitment.
     pub fn commitment(&self) -> &[u8; 32] {
         &self.frame.commitment
@@ -108,7 +121,11 @@ impl Preamble {
     /// # Errors
     /// [`HeaderError::UnknownFeature`] if the file uses a feature that a writer must know.
     pub fn check_writable(&self) -> Result<(), HeaderError> {
-        self.frame.check_writable()
+        self.frame.check_writable(SEAL_FLAG)
+    }
+
+    fn sealed(&self) -> Option<FileId> {
+        self.has_seal().then(|| self.file_id())
     }
 
     /// The key of the file's data, bound to suite, geometry, flags and layout (bytes 8..32).
@@ -123,6 +140,8 @@ impl Preamble {
 pub struct FileDek {
     dek: Dek,
     data: Derived,
+    /// The file, if it has a seal.
+    sealed: Option<FileId>,
 }
 
 impl FileDek {
@@ -131,20 +150,32 @@ impl FileDek {
         let key = preamble.frame.extracted(&dek);
         preamble.frame.verify(&KIND, &key)?;
         let data = preamble.data_key(&key);
-        Ok(Self { dek, data })
+        Ok(Self { dek, data, sealed: preamble.sealed() })
     }
 
-    /// The preamble of a new file, as [`Preamble::create`], and its DEK.
-    pub fn create(dek: Dek, file: FileId, origin: VolumeId, geometry: Geometry) -> (Preamble, Self) {
+    /// The preamble of a new file, as [`Preamble::create`] but with a seal if `seal` says so, and its DEK.
+    pub fn create(
+        dek: Dek,
+        file: FileId,
+        origin: VolumeId,
+        geometry: Geometry,
+        seal: bool,
+    ) -> (Preamble, Self) {
         let key = Extracted::new(dek.expose(), &file.0);
-        let preamble = Preamble::create_extracted(&key, file, origin, geometry);
+        let preamble = Preamble::create_extracted(&key, file, origin, geometry, seal);
         let data = preamble.data_key(&key);
-        (preamble, Self { dek, data })
+        let sealed = preamble.sealed();
+        (preamble, Self { dek, data, sealed })
     }
 
     /// The DEK.
     pub fn dek(&self) -> &Dek {
         &self.dek
+    }
+
+    /// What makes and opens the file's seal; `None` if it has none.
+    pub fn seal_key(&self) -> Option<SealKey> {
+        self.sealed.map(|file| SealKey::new(&self.dek, file))
     }
 
     /// What seals and opens the file's blocks.

@@ -7,6 +7,7 @@ use crate::frame::HeaderError;
 use crate::geometry::Geometry;
 use crate::marker::VolumeMarker;
 use crate::preamble::{PREAMBLE_LEN, Preamble};
+use crate::seal::{SEAL_LEN, SEAL_OFFSET, Seal, SealError, SealKey};
 use crate::slot::{KeySlot, SlotError};
 use crate::wire::all_zero;
 
@@ -25,7 +26,7 @@ pub trait Record: Sized + sealed::Sealed {
     fn object_id(&self) -> [u8; 16];
     /// The region's geometry.
     fn record_geometry(&self) -> Geometry;
-    /// Whether a flag of a later revision announces contents of the sector behind the record.
+    /// Whether a flag announces contents of the sector behind the record.
     fn extended(&self) -> bool;
 }
 
@@ -114,13 +115,15 @@ pub struct SlotWrite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region<R> {
     record: R,
+    /// The sector behind the record: zero unless a flag of the record announces it.
+    sector: [u8; SEAL_LEN],
     slots: [SlotState; 2],
 }
 
 impl<R: Record> Region<R> {
     /// A new region with its first slot.
     pub fn create(record: R, slot: KeySlot) -> Self {
-        Self { record, slots: [SlotState::Valid(slot), SlotState::Absent] }
+        Self { record, sector: [0; SEAL_LEN], slots: [SlotState::Valid(slot), SlotState::Absent] }
     }
 
     /// Reads a region. `bytes` is the file's header region from its start (as long as the volume's geometry says, or less
@@ -149,7 +152,8 @@ impl<R: Record> Region<R> {
                 Err(error) => SlotState::Damaged(error),
             }
         });
-        Ok(Some(Self { record, slots }))
+        let sector = *bytes[SEAL_OFFSET..].first_chunk().ok_or(truncated)?;
+        Ok(Some(Self { record, sector, slots }))
     }
 
     /// Bytes of the region whose first 512 or more bytes are given; `None` if all given bytes are zero.
@@ -161,12 +165,13 @@ impl<R: Record> Region<R> {
         Ok(Some(geometry.header_len() as usize))
     }
 
-    /// The whole region, for a new file. (A damaged slot, and a sector of a later revision, become zeros: an existing
-    /// region is changed by [`Self::replacement`] only.)
+    /// The whole region, for a new file. (A damaged slot becomes zeros: an existing region is changed by [`Self::replacement`]
+    /// only.)
     pub fn encode(&self) -> Result<Vec<u8>, SlotError> {
         let geometry = self.record.record_geometry();
         let mut out = vec![0; geometry.header_len() as usize];
         out[..PREAMBLE_LEN].copy_from_slice(&self.record.encode_record());
+        out[SEAL_OFFSET..SEAL_OFFSET + SEAL_LEN].copy_from_slice(&self.sector);
         for (index, state) in self.slots.iter().enumerate() {
             if let Some(slot) = state.valid() {
                 let start = geometry.slot_offset(index);
@@ -239,6 +244,23 @@ impl HeaderRegion {
     pub fn preamble(&self) -> &Preamble {
         self.record()
     }
+
+    /// The region with this seal; the file must have the flag.
+    #[must_use]
+    pub fn with_seal(mut self, key: &SealKey, seal: Seal) -> Self {
+        self.sector = key.make(seal);
+        self
+    }
+
+    /// What the file's seal says, if it was made with `key`.
+    pub fn seal(&self, key: &SealKey) -> Result<Seal, SealError> {
+        key.open(&self.sector)
+    }
+
+    /// What the file's seal claims, without a key; `None` if the file has none.
+    pub fn claimed_seal(&self) -> Option<Result<Seal, SealError>> {
+        self.preamble().has_seal().then(|| Seal::peek(&self.sector))
+    }
 }
 
 impl MarkerRegion {
@@ -253,8 +275,8 @@ impl MarkerRegion {
     }
 }
 
-/// The parts of a region that belong to nothing and must be zero, as `(start, end)`; first the sector that a later
-/// revision may use under a flag.
+/// The parts of a region that belong to nothing and must be zero, as `(start, end)`; first the sector that a
+/// flag may announce.
 fn gaps(geometry: Geometry) -> impl Iterator<Item = (usize, usize)> {
     let len = geometry.slot_len();
     let [a, b] = [0, 1].map(|index| geometry.slot_offset(index));

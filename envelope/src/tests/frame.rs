@@ -67,10 +67,14 @@ fn what_a_program_does_not_know_is_unsupported_and_not_damaged() {
 
 #[test]
 fn a_feature_for_writers_leaves_the_file_readable() {
-    let preamble = Preamble::parse(&forge(&sample().1.encode(), 20, 1)).unwrap();
-    let expected = unknown(Feature::ReadOnlyCompat, 1).map(|_| ());
+    let preamble = Preamble::parse(&forge(&sample().1.encode(), 20, 3)).unwrap();
+    let expected = unknown(Feature::ReadOnlyCompat, 2).map(|_| ());
     assert_eq!(preamble.check_writable(), expected);
     assert_eq!(sample().1.check_writable(), Ok(()));
+    // That of the seal is known, and under the MAC.
+    let (dek, plain) = sample();
+    let flagged = Preamble::parse(&forge(&plain.encode(), 20, 1)).unwrap();
+    assert_eq!((flagged.check_writable(), flagged.verify(&dek)), (Ok(()), Err(HeaderError::Forged)));
 }
 
 #[test]
@@ -98,8 +102,8 @@ fn a_file_that_is_not_ours_is_told_from_a_truncated_and_a_zeroed_one() {
 #[test]
 fn a_file_is_no_marker_and_a_marker_no_file() {
     let (dek, preamble) = sample();
-    let options =
-        MarkerOptions { geometry: Geometry::new(2).unwrap(), ownership: Ownership::Virtual, strict: true };
+    let geometry = Geometry::new(2).unwrap();
+    let options = MarkerOptions { geometry, ownership: Ownership::Virtual, strict: false, seal: true };
     let marker = VolumeMarker::create(&dek, VolumeId([7; 16]), options);
     assert_eq!(VolumeMarker::parse(&preamble.encode()), Err(HeaderError::NotOurs));
     assert_eq!(Preamble::parse(&marker.encode()), Err(HeaderError::NotOurs));
@@ -112,10 +116,10 @@ fn a_file_is_no_marker_and_a_marker_no_file() {
 #[test]
 fn an_option_of_a_volume_cannot_be_changed_or_invented() {
     let dek = Dek::generate().unwrap();
-    let options =
-        MarkerOptions { geometry: Geometry::new(1).unwrap(), ownership: Ownership::Native, strict: true };
+    let geometry = Geometry::new(1).unwrap();
+    let options = MarkerOptions { geometry, ownership: Ownership::Native, strict: true, seal: true };
     let bytes = VolumeMarker::create(&dek, VolumeId([7; 16]), options).encode();
-    for (at, value) in [(28, 2), (29, 0), (15, 2)] {
+    for (at, value) in [(28, 2), (29, 0), (29, 1), (29, 2), (15, 2)] {
         let forged = VolumeMarker::parse(&forge(&bytes, at, value)).unwrap();
         assert_eq!(forged.verify(&dek), Err(HeaderError::Forged), "byte {at}");
     }

@@ -113,8 +113,29 @@ fn a_sector_that_a_flag_announces_is_left_alone_and_one_without_a_flag_is_damage
     bytes[600] = 1;
     let damaged = HeaderError::Damaged("reserved bytes");
     assert_eq!(HeaderRegion::parse(&bytes), Err(damaged));
-    bytes[24] = 1;
+    bytes[24] = 2;
     let crc = crc32c::crc32c(&bytes[..252]);
     bytes[252..256].copy_from_slice(&crc.to_le_bytes());
-    assert!(HeaderRegion::parse(&bytes).unwrap().is_some());
+    let region = HeaderRegion::parse(&bytes).unwrap().unwrap();
+    assert_eq!((region.encode().unwrap(), region.claimed_seal()), (bytes, None));
+}
+
+#[test]
+fn a_rewrap_needs_no_key_for_a_seal_and_leaves_it_alone() {
+    for pages in [1, 2] {
+        let dek = Dek::generate().unwrap();
+        let geometry = Geometry::new(pages).unwrap();
+        let (preamble, dek) = crate::FileDek::create(dek, FileId([1; 16]), VolumeId([2; 16]), geometry, true);
+        let slot = KeySlot::first(vec![key("v1")], true).unwrap();
+        let made = dek.seal_key().unwrap();
+        let mut bytes = Region::create(preamble, slot).with_seal(&made, Seal::Closed(7)).encode().unwrap();
+        rewrap(&mut bytes, "v2");
+        rewrap(&mut bytes, "v3");
+        let region = HeaderRegion::parse(&bytes).unwrap().unwrap();
+        assert_eq!(
+            (region.seal(&made), region.claimed_seal()),
+            (Ok(Seal::Closed(7)), Some(Ok(Seal::Closed(7))))
+        );
+        assert_eq!(region.encode().unwrap(), bytes);
+    }
 }

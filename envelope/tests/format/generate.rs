@@ -1,19 +1,20 @@
-//! Writes the vectors once: `cargo test -p cofferdam-envelope --test format -- --ignored writes_the_vectors`.
+//! Writes the vectors once: `cargo test -p cofferdam-envelope --test format -- --ignored writes_the_vectors`. Later ones have
+//! an index of their own: `… --ignored writes_the_seals`.
 //!
 //! It refuses to touch a vector that exists: what was published is read by later programs, never replaced.
 
 use std::fs;
 
 use envelope::{
-    BlockCipher, ContextScheme, Dek, FileId, GroupId, GroupKey, GroupRecord, HeaderRegion, KeySlot,
-    KmsContext, MarkerOptions, MarkerRegion, Ownership, PAGE, PAYLOAD, Preamble, Provider, VolumeId,
+    BlockCipher, ContextScheme, Dek, FileDek, FileId, GroupId, GroupKey, GroupRecord, HeaderRegion, KeySlot,
+    KmsContext, MarkerOptions, MarkerRegion, Ownership, PAGE, PAYLOAD, Preamble, Provider, Seal, VolumeId,
     VolumeMarker, WrappedKey, Wrapping, wrap_dek,
 };
 
 use crate::sample::{geometry, pattern, rewrap};
 use crate::vectors::{
-    FileVector, GroupVector, MarkerVector, Rejected, Vectors, apply, error_name, folder, hex, key_vector,
-    slot_vectors,
+    FileVector, GroupVector, MarkerVector, Rejected, SealVector, Vectors, apply, error_name, folder, hex,
+    key_vector, slot_vectors,
 };
 
 const ORIGIN: VolumeId = VolumeId(*b"volume-of-sample");
@@ -75,7 +76,14 @@ fn file(
 ) -> FileVector {
     let (blocks, holes) = blocks(dek, &preamble, plaintext);
     let slot = KeySlot::first(keys, true).unwrap();
-    let mut bytes = HeaderRegion::create(preamble, slot).encode().unwrap();
+    // A file of one block was being written; others were left as they are.
+    let key = crate::sample::seal_key(dek, &preamble);
+    let size = Some(plaintext.len() as u64).filter(|_| blocks.len() > PAGE);
+    let mut region = HeaderRegion::create(preamble, slot);
+    if let Some(key) = &key {
+        region = region.with_seal(key, size.map_or(Seal::Open, Seal::Closed));
+    }
+    let mut bytes = region.encode().unwrap();
     bytes.extend(blocks);
     for version in rewraps {
         rewrap(&mut bytes, version);
@@ -96,6 +104,7 @@ fn file(
         holes,
         slots: slot_vectors(&region, context),
         current: region.current().unwrap().0,
+        seal: key.map(|_| size.map_or(SealVector::Open, SealVector::Closed)),
     }
 }
 
@@ -137,9 +146,15 @@ fn files() -> Vec<FileVector> {
     ]
 }
 
-fn marker(name: &str, pages: u8, ownership: Ownership, strict: bool, epochs: u64) -> MarkerVector {
+fn marker(
+    name: &str,
+    pages: u8,
+    ownership: Ownership,
+    (strict, seal): (bool, bool),
+    epochs: u64,
+) -> MarkerVector {
     let dek = Dek::from_slice(&counting(0x40)).unwrap();
-    let options = MarkerOptions { geometry: geometry(pages), ownership, strict };
+    let options = MarkerOptions { geometry: geometry(pages), ownership, strict, seal };
     let marker = VolumeMarker::create(&dek, ORIGIN, options);
     let first = KeySlot::first(vec![key_protect(Wrapping::Direct)], true).unwrap();
     let mut region = MarkerRegion::create(marker, first);
@@ -157,6 +172,7 @@ fn marker(name: &str, pages: u8, ownership: Ownership, strict: bool, epochs: u64
         header_pages: pages,
         ownership: format!("{ownership:?}"),
         strict,
+        seal,
         slots: slot_vectors(&region, |_| KmsContext::volume_marker(ORIGIN)),
     }
 }
@@ -213,13 +229,17 @@ fn rejected(files: &[FileVector]) -> Vec<Rejected> {
         case("a length of more than a payload", None, vec![(4096 + 24, "d10f".into())], None),
         case("a flag of a block", None, vec![(4096 + 26, "01".into())], None),
     ];
-    for case in &mut cases {
+    say_errors(files, &mut cases);
+    cases
+}
+
+fn say_errors(files: &[FileVector], cases: &mut [Rejected]) {
+    for case in cases {
         let file = files.iter().find(|file| file.name == case.of).unwrap();
         let key = crate::vectors::dek(case.dek.as_ref().unwrap_or(&file.dek));
         let error = crate::sample::read(&apply(case), file.header_pages, &key, false).unwrap_err();
         case.error = error_name(&error);
     }
-    cases
 }
 
 #[test]
@@ -230,11 +250,66 @@ fn writes_the_vectors_where_there_are_none() {
     let files = files();
     let vectors = Vectors {
         markers: vec![
-            marker("marker-native-strict", 1, Ownership::Native, true, 0),
-            marker("marker-virtual-swept", 2, Ownership::Virtual, false, 3),
+            marker("marker-native-strict", 1, Ownership::Native, (true, false), 0),
+            marker("marker-virtual-swept", 2, Ownership::Virtual, (false, false), 3),
         ],
         groups: vec![group("group-record")],
         rejected: rejected(&files),
+        files,
+    };
+    fs::write(index, serde_json::to_string_pretty(&vectors).unwrap() + "\n").unwrap();
+}
+
+fn sealed_files() -> Vec<FileVector> {
+    let dek = || Dek::from_slice(&counting(0)).unwrap();
+    let preamble = |name: &[u8; 16]| FileDek::create(dek(), FileId(*name), ORIGIN, geometry(1), true).0;
+    let direct = || vec![key_protect(Wrapping::Direct)];
+    let (closed, open) = (preamble(b"file-seal-closed"), preamble(b"file-seal-opened"));
+    vec![
+        file("seal-closed", &dek(), closed, direct(), &pattern(5, PAYLOAD + 200), &["version-2"]),
+        file("seal-open", &dek(), open, direct(), b"being written", &[]),
+    ]
+}
+
+fn rejected_seals(files: &[FileVector]) -> Vec<Rejected> {
+    let bytes = crate::vectors::bytes_of("seal-closed");
+    let open = crate::vectors::bytes_of("seal-open");
+    let case = |what: &str, cut, patches: Vec<(usize, String)>| Rejected {
+        of: "seal-closed".into(),
+        what: what.into(),
+        cut,
+        patches,
+        dek: None,
+        error: String::new(),
+    };
+    let mut unflagged = bytes.clone();
+    unflagged[20] = 0;
+    let crc = crc32c::crc32c(&unflagged[..252]).to_le_bytes();
+    let mut cases = vec![
+        case("the last block is cut off", Some(2 * PAGE), vec![]),
+        case("all blocks are cut off", Some(PAGE), vec![]),
+        case("the last block is zeroed", None, vec![(2 * PAGE, "00".repeat(PAGE))]),
+        case("the seal is zeroed", None, vec![(512, "00".repeat(512))]),
+        case("another size in the seal", None, vec![(520, hex(&4048_u64.to_le_bytes()))]),
+        case("another state of the seal", None, vec![(516, "01".into())]),
+        case("the seal of another file", None, vec![(512, hex(&open[512..1024]))]),
+        case("a reserved byte of the seal", None, vec![(600, "01".into())]),
+        case("the flag of the seal removed", None, vec![(20, "00".into()), (252, hex(&crc))]),
+    ];
+    say_errors(files, &mut cases);
+    cases
+}
+
+#[test]
+#[ignore = "writes the vectors where there are none"]
+fn writes_the_seals_where_there_are_none() {
+    let index = folder().join("seal.json");
+    assert!(!index.exists(), "the vectors exist and are never replaced");
+    let files = sealed_files();
+    let vectors = Vectors {
+        markers: vec![marker("marker-native-seal", 1, Ownership::Native, (false, true), 0)],
+        groups: vec![],
+        rejected: rejected_seals(&files),
         files,
     };
     fs::write(index, serde_json::to_string_pretty(&vectors).unwrap() + "\n").unwrap();

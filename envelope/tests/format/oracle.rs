@@ -77,6 +77,18 @@ pub fn check_frame(dek: &[u8], header: &[u8], kind: &str) {
     assert_eq!(header[252..256], crc32c_bit_by_bit(&header[..252]).to_le_bytes());
 }
 
+/// Whether the sector behind the preamble is a seal of `dek` that is closed at `size`, or open.
+pub fn check_seal(dek: &[u8], header: &[u8], size: Option<u64>) {
+    let key = hkdf(dek, header, &[b"cofferdam/v1/file/seal"]);
+    let state = if size.is_some() { 2 } else { 1 };
+    let size = size.unwrap_or(0).to_le_bytes();
+    let fields = [b"CFSE", &[state, 0, 0, 0][..], &size].concat();
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).unwrap();
+    mac.update(&[b"cofferdam/v1/seal", &header[32..48], &fields].concat());
+    let sector = [&fields[..], &mac.finalize().into_bytes(), &[0; 464]].concat();
+    assert_eq!(header[512..1024], sector);
+}
+
 /// Whether a slot's digest fits.
 pub fn check_slot(id: &[u8], number: u8, slot: &[u8]) {
     let (contents, digest) = slot.split_at(slot.len() - 32);

@@ -1,9 +1,9 @@
 //! Files built in memory as a sidecar would write them, and a reader as simple as the specification.
 
 use envelope::{
-    BlockCipher, BlockError, CipherError, ContextScheme, Dek, FileId, Geometry, GroupId, GroupKey,
-    HeaderError, HeaderRegion, KeySlot, Opened, PAGE, PAYLOAD, Preamble, Provider, VolumeId, WrappedKey,
-    Wrapping, peek_len, wrap_dek,
+    BlockCipher, BlockError, CipherError, ContextScheme, Dek, FileDek, FileId, Geometry, GroupId, GroupKey,
+    HeaderError, HeaderRegion, KeySlot, Opened, PAGE, PAYLOAD, Preamble, Provider, Seal, SealError, SealKey,
+    VolumeId, WrappedKey, Wrapping, peek_len, wrap_dek,
 };
 
 /// A protected file in memory.
@@ -20,6 +20,12 @@ pub enum ReadError {
     Head(BlockError),
     /// A strict volume refuses holes.
     Hole(u64),
+    Seal(SealError),
+    /// The file was left with another size.
+    Size {
+        sealed: u64,
+        found: u64,
+    },
 }
 
 pub fn geometry(pages: u8) -> Geometry {
@@ -65,6 +71,25 @@ pub fn file(pages: u8, plaintext: &[u8]) -> Sample {
     let mut bytes = HeaderRegion::create(preamble, slot).encode().unwrap();
     bytes.extend(seal_all(&cipher, plaintext));
     Sample { dek, bytes }
+}
+
+/// A file of `plaintext` with this seal.
+pub fn sealed_file(plaintext: &[u8], seal: Seal) -> Sample {
+    let dek = Dek::generate().unwrap();
+    let (file, origin) = (FileId::generate().unwrap(), VolumeId([0x56; 16]));
+    let again = Dek::from_slice(dek.expose()).unwrap();
+    let (preamble, key) = FileDek::create(dek, file, origin, geometry(1), true);
+    let slot = KeySlot::first(vec![direct_key("v1")], true).unwrap();
+    let region = HeaderRegion::create(preamble, slot).with_seal(&key.seal_key().unwrap(), seal);
+    let mut bytes = region.encode().unwrap();
+    bytes.extend(seal_all(&key.cipher().unwrap(), plaintext));
+    Sample { dek: again, bytes }
+}
+
+/// The key of a file's seal.
+pub fn seal_key(dek: &Dek, preamble: &Preamble) -> Option<SealKey> {
+    let dek = Dek::from_slice(dek.expose()).unwrap();
+    FileDek::verify(dek, preamble).unwrap().seal_key()
 }
 
 pub fn seal_all(cipher: &BlockCipher, plaintext: &[u8]) -> Vec<u8> {
@@ -126,6 +151,12 @@ pub fn read(bytes: &[u8], pages: u8, dek: &Dek, strict: bool) -> Result<Vec<u8>,
         let head = page(bytes, pages, blocks - 1).first_chunk().unwrap();
         let last = peek_len(head).map_err(ReadError::Head)?.claimed().unwrap();
         out.truncate(geometry.plain_size(blocks, last) as usize);
+    }
+    if let Some(key) = seal_key(dek, region.preamble())
+        && let Seal::Closed(sealed) = region.seal(&key).map_err(ReadError::Seal)?
+        && sealed != out.len() as u64
+    {
+        return Err(ReadError::Size { sealed, found: out.len() as u64 });
     }
     Ok(out)
 }

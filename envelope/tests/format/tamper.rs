@@ -1,11 +1,12 @@
 //! Every change that the format notices: an error, or exactly the bytes that were written. Never others, never a panic.
 
 use envelope::{
-    BlockCipher, BlockError, CipherError, Dek, GroupKey, HeaderError, HeaderRegion, PAGE, PAYLOAD,
+    BlockCipher, BlockError, CipherError, Dek, GroupKey, HeaderError, HeaderRegion, PAGE, PAYLOAD, Seal,
+    SealError,
 };
 use proptest::prelude::*;
 
-use crate::sample::{ReadError, file, header, pattern, read, rewrap};
+use crate::sample::{ReadError, file, header, pattern, read, rewrap, sealed_file};
 
 fn three_blocks() -> (crate::sample::Sample, Vec<u8>) {
     let plaintext = pattern(1, 2 * PAYLOAD + 100);
@@ -98,6 +99,46 @@ fn a_file_cut_anywhere_reads_as_an_error_or_as_whole_blocks_of_what_was_written(
             }
         }
     }
+}
+
+#[test]
+fn blocks_cut_off_or_zeroed_at_the_end_of_a_file_whose_seal_is_closed_are_an_error() {
+    let plaintext = pattern(1, 2 * PAYLOAD + 100);
+    let sealed = plaintext.len() as u64;
+    let sample = sealed_file(&plaintext, Seal::Closed(sealed));
+    assert_eq!(read(&sample.bytes, 1, &sample.dek, true), Ok(plaintext));
+    for len in PAGE..sample.bytes.len() {
+        let found = ((len / PAGE - 1) * PAYLOAD) as u64;
+        let expected = Err(ReadError::Size { sealed, found });
+        assert_eq!(read(&sample.bytes[..len], 1, &sample.dek, true), expected, "cut at {len}");
+        let mut zeroed = sample.bytes.clone();
+        zeroed[len / PAGE * PAGE..].fill(0);
+        assert_eq!(read(&zeroed, 1, &sample.dek, true), expected, "zeroed from {len}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_a_seal_is_an_error_and_so_is_a_lost_one_or_that_of_another_file() {
+    let (sample, other) = (sealed_file(b"x", Seal::Closed(1)), sealed_file(b"y", Seal::Closed(1)));
+    let seal_error = |bytes: &[u8]| match read(bytes, 1, &sample.dek, true) {
+        Err(ReadError::Seal(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let mut bytes = sample.bytes.clone();
+    for bit in 512 * 8..1024 * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        seal_error(&bytes);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    bytes[512..1024].copy_from_slice(&other.bytes[512..1024]);
+    assert_eq!(seal_error(&bytes), SealError::Forged);
+    bytes[512..1024].fill(0);
+    assert_eq!(seal_error(&bytes), SealError::Missing);
+    // Without the flag there is no such file: it is under the MAC.
+    bytes[20] = 0;
+    let crc = crc32c::crc32c(&bytes[..252]);
+    bytes[252..256].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(read(&bytes, 1, &sample.dek, true), Err(ReadError::Header(HeaderError::Forged)));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What the format can NOT notice. Each test shows that the change goes through; `docs/file-format.md` lists them all.
 //! A test here that fails means that the format became stronger: then the specification must say so.
 
-use envelope::{BlockCipher, PAGE, PAYLOAD};
+use envelope::{BlockCipher, PAGE, PAYLOAD, Seal};
 
-use crate::sample::{ReadError, Sample, file, header, pattern, read, rewrap};
+use crate::sample::{ReadError, Sample, file, header, pattern, read, rewrap, seal_key, sealed_file};
 
 /// Overwrites block `index` with new plaintext, as a later write would.
 fn overwrite(sample: &mut Sample, index: u64, plaintext: &[u8]) {
@@ -104,4 +104,35 @@ fn sizes_and_which_blocks_changed_are_visible() {
     assert_eq!(changed, [1]);
     let head = sample.bytes[2 * PAGE..].first_chunk().unwrap();
     assert_eq!(envelope::peek_len(head).unwrap().claimed(), Some(7));
+}
+
+#[test]
+fn blocks_cut_off_while_the_seal_is_open_are_not_noticed() {
+    let plaintext = pattern(1, 3 * PAYLOAD);
+    let sample = sealed_file(&plaintext, Seal::Open);
+    let expected = plaintext[..2 * PAYLOAD].to_vec();
+    assert_eq!(read(&sample.bytes[..3 * PAGE], 1, &sample.dek, true), Ok(expected));
+}
+
+#[test]
+fn an_older_seal_put_back_with_the_size_that_it_says_is_not_noticed() {
+    let plaintext = pattern(1, 3 * PAYLOAD);
+    let sample = sealed_file(&plaintext, Seal::Closed(plaintext.len() as u64));
+    // What stood there when the file had two blocks, and while it was being written.
+    let key = seal_key(&sample.dek, header(&sample.bytes).preamble()).unwrap();
+    for (older, blocks) in [(Seal::Closed(2 * PAYLOAD as u64), 2), (Seal::Open, 1)] {
+        let mut cut = sample.bytes[..(1 + blocks) * PAGE].to_vec();
+        assert!(matches!(read(&cut, 1, &sample.dek, true), Err(ReadError::Size { .. })));
+        cut[512..1024].copy_from_slice(&key.make(older));
+        assert_eq!(read(&cut, 1, &sample.dek, true), Ok(plaintext[..blocks * PAYLOAD].to_vec()));
+    }
+}
+
+#[test]
+fn a_file_with_a_seal_that_is_cut_to_nothing_reads_as_empty() {
+    let sample = sealed_file(&pattern(1, PAYLOAD), Seal::Closed(PAYLOAD as u64));
+    assert_eq!(read(&[], 1, &sample.dek, true), Ok(vec![]));
+    let mut zeroed = sample.bytes;
+    zeroed[..PAGE].fill(0);
+    assert_eq!(read(&zeroed, 1, &sample.dek, true), Ok(vec![]));
 }

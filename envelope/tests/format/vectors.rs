@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use envelope::{
     BlockCipher, Dek, GroupKey, GroupRecord, KmsContext, MarkerRegion, Ownership, PAYLOAD, Record, Region,
-    WrappedKey, Wrapping, unwrap_dek,
+    Seal, WrappedKey, Wrapping, unwrap_dek,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,16 @@ pub struct FileVector {
     pub holes: Vec<u64>,
     pub slots: [Option<SlotVector>; 2],
     pub current: usize,
+    /// What the file's seal says, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<SealVector>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
+pub enum SealVector {
+    Open,
+    /// At a size.
+    Closed(u64),
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
@@ -67,7 +77,14 @@ pub struct MarkerVector {
     pub header_pages: u8,
     pub ownership: String,
     pub strict: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub seal: bool,
     pub slots: [Option<SlotVector>; 2],
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,6 +111,9 @@ pub struct Rejected {
     pub error: String,
 }
 
+/// The first vectors, and those that came with the seal.
+const INDEXES: [&str; 2] = ["vectors.json", "seal.json"];
+
 pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/v1")
 }
@@ -103,8 +123,16 @@ pub fn bytes_of(name: &str) -> Vec<u8> {
 }
 
 pub fn load() -> Vectors {
-    let text = fs::read_to_string(folder().join("vectors.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let mut all = Vectors { files: vec![], markers: vec![], groups: vec![], rejected: vec![] };
+    for index in INDEXES {
+        let text = fs::read_to_string(folder().join(index)).unwrap();
+        let vectors: Vectors = serde_json::from_str(&text).unwrap();
+        all.files.extend(vectors.files);
+        all.markers.extend(vectors.markers);
+        all.groups.extend(vectors.groups);
+        all.rejected.extend(vectors.rejected);
+    }
+    all
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -173,6 +201,8 @@ pub fn error_name(error: &ReadError) -> String {
         ReadError::Block(CipherError::Block { index, source: BlockError::Tag }) => {
             format!("wrong tag of block {index}")
         }
+        ReadError::Seal(error) => format!("seal: {error:?}"),
+        ReadError::Size { sealed, found } => format!("{found} bytes of {sealed}"),
         other => format!("unexpected: {other:?}"),
     }
 }
@@ -190,7 +220,7 @@ pub fn apply(rejected: &Rejected) -> Vec<u8> {
 #[test]
 fn every_file_vector_reads_as_it_says_and_comes_out_of_the_oracle() {
     let vectors = load();
-    assert!(vectors.files.len() >= 5);
+    assert!(vectors.files.len() >= 7);
     for vector in &vectors.files {
         println!("{}", vector.name);
         let bytes = bytes_of(&vector.name);
@@ -231,6 +261,17 @@ fn check_file_header(vector: &FileVector, bytes: &[u8], dek: &Dek) {
     let context = |key: &WrappedKey| key.file_context(preamble.origin(), preamble.file_id());
     assert_eq!(slot_vectors(&region, context), vector.slots);
     assert_eq!(region.current().unwrap().0, vector.current);
+    let seal = crate::sample::seal_key(dek, preamble).map(|key| region.seal(&key).unwrap());
+    let expected = vector.seal.map(|seal| match seal {
+        SealVector::Open => Seal::Open,
+        SealVector::Closed(size) => Seal::Closed(size),
+    });
+    assert_eq!(seal, expected);
+    match expected {
+        Some(Seal::Open) => oracle::check_seal(dek.expose(), bytes, None),
+        Some(Seal::Closed(size)) => oracle::check_seal(dek.expose(), bytes, Some(size)),
+        None => assert!(bytes[512..1024].iter().all(|byte| *byte == 0)),
+    }
     let header = &bytes[..preamble.geometry().header_len() as usize];
     assert_eq!(region.encode().unwrap(), header);
     for key in region.current().unwrap().1.keys() {
@@ -247,7 +288,7 @@ fn check_file_header(vector: &FileVector, bytes: &[u8], dek: &Dek) {
 #[test]
 fn every_marker_vector_reads_as_it_says() {
     let vectors = load();
-    assert!(vectors.markers.len() >= 2);
+    assert!(vectors.markers.len() >= 3);
     for vector in &vectors.markers {
         let bytes = bytes_of(&vector.name);
         let region = MarkerRegion::parse(&bytes).unwrap().unwrap();
@@ -256,7 +297,7 @@ fn every_marker_vector_reads_as_it_says() {
         assert_eq!(marker.volume_id().to_string(), vector.volume_id);
         let options = marker.options();
         assert_eq!(options.geometry.header_pages(), vector.header_pages);
-        assert_eq!(options.strict, vector.strict);
+        assert_eq!((options.strict, options.seal), (vector.strict, vector.seal));
         assert_eq!(format!("{:?}", options.ownership), vector.ownership);
         assert!(matches!(options.ownership, Ownership::Native | Ownership::Virtual));
         let context = KmsContext::volume_marker(marker.volume_id());
@@ -286,7 +327,7 @@ fn every_group_record_vector_reads_as_it_says() {
 #[test]
 fn every_rejected_vector_gives_the_error_that_it_says() {
     let vectors = load();
-    assert!(vectors.rejected.len() >= 10);
+    assert!(vectors.rejected.len() >= 15);
     for rejected in &vectors.rejected {
         let file = vectors.files.iter().find(|file| file.name == rejected.of).unwrap();
         let key = dek(rejected.dek.as_ref().unwrap_or(&file.dek));
@@ -304,7 +345,7 @@ fn no_vector_on_disk_is_left_out() {
         .chain(vectors.groups.iter().map(|group| &group.name))
         .map(|name| format!("{name}.bin"))
         .collect();
-    named.push("vectors.json".into());
+    named.extend(INDEXES.map(str::to_owned));
     // Whole volumes, which `tests/faults` opens.
     named.push("volumes".into());
     named.sort();

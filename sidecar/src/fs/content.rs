@@ -114,7 +114,7 @@ impl EncryptedFs {
         // From the choice of a key version until it can be read in the header.
         let _under_way = self.under_way.begin();
         let NewFile { file: id, dek, slot } = self.keys.create()?;
-        let (preamble, dek) = FileDek::create(dek, id, self.options.volume, self.options.geometry);
+        let (preamble, dek) = FileDek::create(dek, id, self.options.volume, self.options.geometry, false);
         let key = self.file_key(&dek, &preamble, since)?;
         let region = HeaderRegion::create(preamble, slot);
         let bytes = region.encode().map_err(|_| FsError::HeaderWrite)?;

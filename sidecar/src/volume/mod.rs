@@ -100,6 +100,7 @@ pub async fn open(request: &Request, root_key: &RootKey) -> Result<Volume, Volum
             geometry: Geometry::new(1).expect("one page is a valid header"),
             ownership: request.ownership,
             strict: request.strict,
+            seal: false,
         };
         found.region = Some(marker::create(found.dir.as_fd(), root_key, options).await?);
     }

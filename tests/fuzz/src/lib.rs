@@ -4,8 +4,8 @@
 //! and once more with checksum and digests made to fit, because no search would find those.
 
 use envelope::{
-    BLOCK_HEAD, BlockCipher, BlockHead, Dek, Geometry, HeaderRegion, MarkerRegion, Opened, PAGE, PAYLOAD,
-    Record, Region, SlotState, is_zero_page, peek_len,
+    BLOCK_HEAD, BlockCipher, BlockHead, Dek, FileDek, Geometry, HeaderRegion, MarkerRegion, Opened, PAGE,
+    PAYLOAD, Record, Region, SlotState, is_zero_page, peek_len,
 };
 use sha2::{Digest, Sha256};
 
@@ -19,12 +19,14 @@ pub const TARGETS: [(&str, Target); 4] =
 /// A committed file whose DEK is known: a header, a block, a hole, a block.
 const FILE: &[u8] = include_bytes!("../../vectors/v1/hole-grouped.bin");
 /// Committed files under the same DEK.
-const VECTORS: [&[u8]; 5] = [
+const VECTORS: [&[u8]; 7] = [
     FILE,
     include_bytes!("../../vectors/v1/empty-direct.bin"),
     include_bytes!("../../vectors/v1/one-byte-direct.bin"),
     include_bytes!("../../vectors/v1/rewrapped-grouped.bin"),
     include_bytes!("../../vectors/v1/two-pages-eight-keys.bin"),
+    include_bytes!("../../vectors/v1/seal-closed.bin"),
+    include_bytes!("../../vectors/v1/seal-open.bin"),
 ];
 /// Their DEK begins with 0, and each byte is one more.
 const KEY: [u8; 32] = {
@@ -44,8 +46,13 @@ pub fn header(bytes: &[u8]) {
     if let Ok(Some(region)) = HeaderRegion::parse(&repaired(bytes)) {
         let dek = Dek::from_slice(&KEY).expect("32 bytes");
         // A preamble is a committed one, or it is refused: nobody else knows the key.
-        let known = VECTORS.iter().any(|file| bytes.get(..192) == file.get(..192));
-        assert!(known || region.preamble().verify(&dek).is_err());
+        let known = VECTORS.iter().find(|file| bytes.get(..192) == file.get(..192));
+        let dek = FileDek::verify(dek, region.preamble());
+        assert!(known.is_some() || dek.is_err());
+        // Nor can anybody else make a seal.
+        let Some(key) = dek.ok().and_then(|dek| dek.seal_key()) else { return };
+        let same = known.is_some_and(|file| bytes.get(512..1024) == file.get(512..1024));
+        assert_eq!(region.seal(&key).is_ok(), same, "a seal that nobody made");
     }
 }
 
@@ -111,7 +118,7 @@ fn region<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let damaged = region.slots().iter().any(|slot| matches!(slot, SlotState::Damaged(_)));
     let encoded = region.encode().expect("what was parsed fits");
     assert_eq!(Region::<R>::needed_len(&bytes[..512]), Ok(Some(len)));
-    if !damaged && !region.record().extended() {
+    if !damaged {
         assert!(encoded[..] == bytes[..len], "another encoding of the same header");
     }
     let Ok((index, current)) = region.current() else { return };

@@ -177,7 +177,7 @@ fn what_is_no_file_of_this_volume_and_format_is_not_shortened_whoever_opens_it()
         volume.write_file(name, &pattern(1, 2 * P));
     }
     set_in_preamble(&volume.backing("later"), 8, 2);
-    set_in_preamble(&volume.backing("unwritable"), 20, 1);
+    set_in_preamble(&volume.backing("unwritable"), 20, 2);
     for name in ["geometry", "later", "unwritable"] {
         let physical = open(name).metadata().unwrap().len();
         open(name).set_len(physical + 5000).unwrap();
