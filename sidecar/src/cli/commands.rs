@@ -143,7 +143,9 @@ fn init_logs() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A second subscriber is refused, which only tests do.
-    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).try_init();
+    // A line that cannot be written must not end the thread that has something to say.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let _ = log.json().flatten_event(true).with_env_filter(filter).try_init();
 }
 
 /// Says why, and gives the code back.
@@ -156,7 +158,9 @@ pub fn fail(code: i32, text: &str) -> i32 {
 pub fn offline_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).try_init();
+    // As in a sidecar. Whoever started this may have closed its end.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let _ = log.with_writer(std::io::stderr).with_env_filter(filter).try_init();
     hardening::harden();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
