@@ -3,13 +3,21 @@
 //! Invariant: two holders never overlap, so that what one read of a block it is about to write cannot change under it. A
 //! holder takes one range and waits for nothing else while it has it but the storage.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The ranges of one file that are being written, as `(first, last)` block.
+/// The ranges of one file that are being written.
 #[derive(Default)]
 pub struct Ranges {
-    held: Mutex<Vec<(u64, u64)>>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// As `(first, last)` block.
+    held: Vec<(u64, u64)>,
+    /// How many wait: to wake nobody is a system call too.
+    waiting: u32,
 }
 
 /// A held range.
@@ -21,12 +29,18 @@ pub struct Held<'a> {
 impl Ranges {
     /// Waits until no block of `first..=last` is held, and holds them.
     pub fn hold(&self, first: u64, last: u64) -> Held<'_> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        while held.iter().any(|(start, end)| first <= *end && *start <= last) {
-            held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        while state.held.iter().any(|(start, end)| first <= *end && *start <= last) {
+            state.waiting += 1;
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
-        held.push((first, last));
+        state.held.push((first, last));
         Held { ranges: self, range: (first, last) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds everything from `first` on: for changes of the size.
@@ -37,12 +51,15 @@ impl Ranges {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let mut held = self.ranges.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = held.iter().position(|range| *range == self.range) {
-            held.swap_remove(place);
+        let mut state = self.ranges.state();
+        if let Some(place) = state.held.iter().position(|range| *range == self.range) {
+            state.held.swap_remove(place);
         }
-        drop(held);
-        self.ranges.freed.notify_all();
+        let awaited = state.waiting > 0;
+        drop(state);
+        if awaited {
+            self.ranges.freed.notify_all();
+        }
     }
 }
 
