@@ -3,6 +3,8 @@
 //! Invariant: a buffer starts at a page; its memory is the kernel's zero pages until it is touched, so that an idle one costs
 //! nothing.
 
+use std::hint::black_box;
+
 use envelope::{PAGE, PAYLOAD};
 use rustix::mm::{Advice, madvise};
 use zeroize::Zeroize;
@@ -49,6 +51,17 @@ impl Buffer {
     pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.len]
     }
+}
+
+/// Runs `work` with room for a block's plaintext on the stack, of which nothing is left there: what is on the stack next may be copied
+/// to the heap with whatever stands in its gaps, and live for as long as a file is open.
+pub fn with_plain<T>(work: impl FnOnce(&mut [u8; PAYLOAD]) -> T) -> T {
+    let mut plain = [0; PAYLOAD];
+    let result = work(&mut plain);
+    plain.fill(0);
+    // Nobody reads the zeros, and they must be written all the same.
+    black_box(&mut plain);
+    result
 }
 
 /// What one read or write works in: the ciphertext pages of a piece, and plaintext.

@@ -10,6 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::EncryptedFs;
+use super::buffer::with_plain;
 use super::content::reopen;
 use super::error::FsError;
 use super::inode::Inode;
@@ -55,9 +56,12 @@ impl EncryptedFs {
 
     /// Makes a file shorter.
     pub(super) fn shrink(&self, target: &Target<'_>, size: u64) -> Result<(), FsError> {
+        with_plain(|plain| self.shrink_with(target, size, plain))
+    }
+
+    fn shrink_with(&self, target: &Target<'_>, size: u64, plain: &mut [u8; PAYLOAD]) -> Result<(), FsError> {
         let (last, len) = last_block(size);
-        let mut plain = [0; PAYLOAD];
-        let opened = self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
+        let opened = self.read_block(target, last, &mut [0; PAGE], plain)?;
         let mut held = match opened {
             Opened::Hole => 0,
             Opened::Data(held) => held,
@@ -66,7 +70,7 @@ impl EncryptedFs {
         // before the cut is, also where it filled a hole since the last sync.
         let fills = held < len;
         if fills {
-            target.write_block(last, &plain)?;
+            target.write_block(last, &plain[..])?;
             held = PAYLOAD;
         }
         if fills || !target.inode.durable.has_all_overwrites() {
@@ -97,11 +101,14 @@ impl EncryptedFs {
 
     /// Makes a file longer.
     pub(super) fn grow(&self, target: &Target<'_>, size: u64) -> Result<(), FsError> {
+        with_plain(|plain| self.grow_with(target, size, plain))
+    }
+
+    fn grow_with(&self, target: &Target<'_>, size: u64, plain: &mut [u8; PAYLOAD]) -> Result<(), FsError> {
         let (last, len) = last_block(size);
         let blocks = target.key.geometry.blocks_for(target.size);
-        let mut plain = [0; PAYLOAD];
         if last < blocks {
-            self.read_block(target, last, &mut [0; PAGE], &mut plain)?;
+            self.read_block(target, last, &mut [0; PAGE], plain)?;
             target.write_block(last, &plain[..len])?;
         } else {
             if self.options.strict {

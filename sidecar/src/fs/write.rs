@@ -11,7 +11,7 @@ use std::sync::Arc;
 use envelope::{BlockRange, BlockSpan, PAGE, PAYLOAD};
 use rustix::io::Errno;
 
-use super::buffer::{MAX_IO, PIECE, Scratch};
+use super::buffer::{MAX_IO, PIECE, Scratch, with_plain};
 use super::content::writable;
 use super::error::FsError;
 use super::inode::Inode;
@@ -254,13 +254,14 @@ impl EncryptedFs {
         let new = (size - base).min(PAYLOAD_U64) as usize;
         let at = (span.block - range.first()) as usize * PAGE;
         let page = pages[at..].first_chunk_mut::<PAGE>().ok_or(FsError::Refused(Errno::INVAL))?;
-        let mut plain = [0; PAYLOAD];
-        if old > 0 && (span.start > 0 || span.end < old) {
-            self.read_block(target, span.block, page, &mut plain)?;
-        }
-        plain[span.start..span.end].copy_from_slice(&data[span.offset..span.offset + span.len()]);
-        target.key.cipher.seal_block(span.block, &plain[..new], page)?;
-        Ok(())
+        with_plain(|plain| {
+            if old > 0 && (span.start > 0 || span.end < old) {
+                self.read_block(target, span.block, page, plain)?;
+            }
+            plain[span.start..span.end].copy_from_slice(&data[span.offset..span.offset + span.len()]);
+            target.key.cipher.seal_block(span.block, &plain[..new], page)?;
+            Ok(())
+        })
     }
 
     /// Reads one block of a file whose block is held; what is not there reads as zeros.
