@@ -51,6 +51,9 @@ pub struct StorageBindingSpec {
     /// Make no holes, and refuse zeroed blocks; fixed when a volume is created. Default: false.
     #[serde(default)]
     pub strict: bool,
+    /// Seal files at the size at which they are left; fixed when a volume is created. Default: false.
+    #[serde(default)]
+    pub seal: bool,
     /// What happens to requests while the key is refused.
     #[serde(default)]
     pub suspension: Suspension,

@@ -161,6 +161,9 @@ pub struct Marker {
     pub volume_id: String,
     /// The strict flag.
     pub strict: bool,
+    /// The seal flag.
+    #[serde(default)]
+    pub seal: bool,
     /// `Native` or `Virtual`.
     pub ownership: String,
     /// Sweeps completed, as last reported; a marker that reports fewer was restored.

@@ -88,6 +88,9 @@ pub struct MarkerReport {
     pub volume_id: String,
     /// The strict flag.
     pub strict: bool,
+    /// The seal flag.
+    #[serde(default)]
+    pub seal: bool,
     /// The ownership flag.
     pub ownership: Ownership,
     /// Sweeps completed on this volume.

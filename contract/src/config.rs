@@ -147,6 +147,9 @@ pub struct Volume {
     /// No holes, and zeroed blocks are refused; fixed when the volume is created.
     #[serde(default)]
     pub strict: bool,
+    /// Files are sealed at the size at which they are left; fixed when the volume is created.
+    #[serde(default)]
+    pub seal: bool,
     /// The pod mounts it read-only everywhere.
     #[serde(default)]
     pub read_only: bool,

@@ -116,6 +116,7 @@ pub fn volume(used: Use<'_>, binding: Option<&StorageBinding>, record: Option<&E
         },
         ownership,
         strict: marker.map_or_else(|| spec.is_some_and(|spec| spec.strict), |marker| marker.strict),
+        seal: marker.map_or_else(|| spec.is_some_and(|spec| spec.seal), |marker| marker.seal),
         read_only: used.read_only,
         // `Freeze` is refused before it comes here.
         suspension: match spec.map(|spec| spec.suspension.mode).unwrap_or_default() {

@@ -1,9 +1,9 @@
 //! Mounts a directory with keys that are derived from the command line: for tests of the filesystem by hand, and for those
 //! that need it in a process of its own. Never for data that matters: there is no KMS behind it, and no marker.
 //!
-//! `memory_mount BACKING TARGET [virtual] [strict] [reader] [devices] [fd=N] [io-uring] [writeback]`: prints `ready` once the mount is
-//! served. With `fd=N` it was mounted by somebody else, who handed down the descriptor. Lines on standard input: `suspend`, `resume`,
-//! `rotate VERSION`, `delay MILLISECONDS`, `counters`, `give-back MOST`, `unmount`; each is answered by a line.
+//! `memory_mount BACKING TARGET [virtual] [strict] [seal] [reader] [devices] [fd=N] [io-uring] [writeback]`: prints `ready` once the mount
+//! is served. With `fd=N` it was mounted by somebody else, who handed down the descriptor. Lines on standard input: `suspend`, `resume`,
+//! `rotate VERSION`, `delay MILLISECONDS`, `counters`, `give-back MOST`, `seal`, `unmount`; each is answered by a line.
 
 use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,7 +30,9 @@ fn main() -> Result<(), Failure> {
 /// Serves until it is unmounted.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let [backing, target, flags @ ..] = args else {
-        return Err("usage: memory_mount BACKING TARGET [virtual] [strict] [reader] [devices] [fd=N]".into());
+        return Err(
+            "usage: memory_mount BACKING TARGET [virtual] [strict] [seal] [reader] [devices] [fd=N]".into()
+        );
     };
     let has = |flag: &str| flags.iter().any(|given| given == flag);
     std::fs::create_dir_all(Path::new(backing).join(".cofferdam"))?;
@@ -42,6 +44,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         geometry: Geometry::new(1)?,
         ownership: if has("virtual") { Ownership::Virtual } else { Ownership::Native },
         strict: has("strict"),
+        seal: has("seal"),
         read_only: has("reader"),
         storage_entries: Vec::new(),
     };
@@ -64,6 +67,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         Served::Given(session) => session.wait(),
         Served::Mounted(mounted) => unmount(mounted)?,
     };
+    fs.seal_closed();
     say(&format!("{end:?}"));
     Ok(())
 }
@@ -123,6 +127,7 @@ fn obey(fs: &Arc<EncryptedFs>, keys: &MemoryKeys) -> Result<(), Failure> {
                 std::thread::spawn(move || fs.give_back(most)).join().map_err(|_| "giving back failed")?;
                 say("given");
             }
+            ("seal", _) => say(&format!("sealed {}", fs.seal_closed())),
             ("unmount", _) => return Ok(()),
             _ => say("what?"),
         }

@@ -118,6 +118,7 @@ fn pin(status: &mut EncryptedVolumeStatus, seen: &MarkerReport) -> Option<(&'sta
     let marker = Marker {
         volume_id: seen.volume_id.clone(),
         strict: seen.strict,
+        seal: seen.seal,
         ownership: match seen.ownership {
             Ownership::Native => "Native".into(),
             Ownership::Virtual => "Virtual".into(),

@@ -30,6 +30,7 @@ fn marker(id: &str, epoch: u64) -> MarkerReport {
     MarkerReport {
         volume_id: id.into(),
         strict: false,
+        seal: true,
         ownership: Ownership::Virtual,
         sweep_epoch: epoch,
         uid: 65532,

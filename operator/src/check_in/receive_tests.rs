@@ -67,6 +67,7 @@ fn serving() -> VolumeReport {
     let marker = MarkerReport {
         volume_id: "aa".into(),
         strict: false,
+        seal: false,
         ownership: Ownership::Virtual,
         sweep_epoch: 1,
         uid: 65532,

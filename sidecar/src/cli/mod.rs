@@ -98,6 +98,9 @@ pub struct MountArgs {
     /// Initialise a new volume with the strict flag: no holes, and zeroed blocks are refused.
     #[arg(long)]
     pub strict: bool,
+    /// Initialise a new volume with the seal flag: files are sealed at the size at which they are left.
+    #[arg(long)]
+    pub seal: bool,
     /// Initialise a new volume with ownership and modes kept in attributes.
     #[arg(long)]
     pub virtual_ownership: bool,

@@ -41,6 +41,7 @@ impl EncryptedFs {
         *self.connection.hooks.write().unwrap_or_else(PoisonError::into_inner) =
             Some(Hooks { cache, waiting });
         self.streams.clear();
+        let _nothing_is_sealed = self.seals.forget_all();
         for inode in self.table.reset() {
             while inode.opened().is_some() {
                 self.release_inode(&inode);

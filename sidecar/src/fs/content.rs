@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use envelope::{FileDek, Geometry, HeaderRegion, KeySlot, Preamble};
+use envelope::{FileDek, Geometry, HeaderRegion, KeySlot, Preamble, Seal};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -17,8 +17,9 @@ use super::inode::Inode;
 use super::key_cell::FileKey;
 use super::keys::{KeyFailure, NewFile};
 use super::open_file::OpenFile;
+use super::types::Options;
 use super::{Counters, EncryptedFs, proc_path};
-use crate::sweep::region_file::{self, Durability, RegionError};
+use crate::sweep::region_file::{self, Durability};
 
 impl EncryptedFs {
     /// The key of a file; `None` if it has no header. Waits for the key store where the key is not here or is stale.
@@ -64,7 +65,7 @@ impl EncryptedFs {
     fn fetch(&self, inode: &Inode, open: &OpenFile) -> Result<Option<FileKey>, FsError> {
         let since = Instant::now();
         let file = open.for_reading();
-        let Some(region) = region_file::read::<Preamble>(&file).map_err(header_error)? else {
+        let Some(region) = header_of(&file)? else {
             if inode.size() != Some(0) {
                 // A crash came between a file's first bytes and its header.
                 Counters::add(&self.counters.headerless, 1);
@@ -76,6 +77,9 @@ impl EncryptedFs {
         region.current().map_err(FsError::Header)?;
         let opened = self.keys.open(&region)?;
         let key = self.file_key(&opened.dek, region.preamble(), since)?;
+        if let Some(seal) = &key.seal {
+            self.check_seal(inode, open, &file, seal)?;
+        }
         if let Some(slot) = opened.upgrade {
             self.upgrade(inode, open, &region, slot);
         }
@@ -85,7 +89,8 @@ impl EncryptedFs {
     fn file_key(&self, dek: &FileDek, preamble: &Preamble, since: Instant) -> Result<FileKey, FsError> {
         let geometry = self.check_geometry(preamble)?;
         let cipher = dek.cipher().map_err(FsError::Header)?;
-        Ok(FileKey { cipher, geometry, since, may_write: preamble.check_writable().is_ok() })
+        let (may_write, seal) = (preamble.check_writable().is_ok(), dek.seal_key());
+        Ok(FileKey { cipher, geometry, since, may_write, seal })
     }
 
     /// Sizes are read without the header, by the volume's geometry: a file of another one cannot be served.
@@ -95,14 +100,12 @@ impl EncryptedFs {
     }
 
     /// Fails if a file's header says that this program may not change the file, or if what is there is no header. Whether
-    /// there is one. Needs no key, so it says nothing about who wrote the header.
-    pub(super) fn check_header(&self, file: &File) -> Result<bool, FsError> {
-        let Some(region) = region_file::read::<Preamble>(file).map_err(header_error)? else {
-            return Ok(false);
-        };
+    /// there is one, and whether it says that the file has a seal. Needs no key, so it says nothing about who wrote the header.
+    pub(super) fn check_header(&self, file: &File) -> Result<Option<HasSeal>, FsError> {
+        let Some(region) = header_of(file)? else { return Ok(None) };
         self.check_geometry(region.preamble())?;
         match region.preamble().check_writable() {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Some(HasSeal(region.preamble().has_seal()))),
             Err(_) => Err(FsError::Refused(Errno::ROFS)),
         }
     }
@@ -114,15 +117,19 @@ impl EncryptedFs {
         // From the choice of a key version until it can be read in the header.
         let _under_way = self.under_way.begin();
         let NewFile { file: id, dek, slot } = self.keys.create()?;
-        let (preamble, dek) = FileDek::create(dek, id, self.options.volume, self.options.geometry, false);
+        let Options { volume, geometry, seal, .. } = self.options;
+        let (preamble, dek) = FileDek::create(dek, id, volume, geometry, seal);
         let key = self.file_key(&dek, &preamble, since)?;
-        let region = HeaderRegion::create(preamble, slot);
+        let mut region = HeaderRegion::create(preamble, slot);
+        if let Some(seal) = &key.seal {
+            region = region.with_seal(seal, Seal::Open);
+        }
         let bytes = region.encode().map_err(|_| FsError::HeaderWrite)?;
         // Nobody cuts the file to nothing meanwhile: what they measured would take the header away again.
         let _held = open.ranges.hold_from(0);
         if file.metadata()?.len() > 0 {
             // A header that is there is never written over, whoever made it: nothing else opens the blocks behind it.
-            if region_file::read::<Preamble>(&file).map_err(header_error)?.is_some() {
+            if header_of(&file)?.is_some() {
                 return Err(FsError::HeaderWrite);
             }
             // Blocks behind a header that was never written belong to no key.
@@ -130,6 +137,7 @@ impl EncryptedFs {
         }
         file.write_all_at(&bytes, 0).inspect_err(|_| drop(file.set_len(0)))?;
         inode.set_size(0);
+        inode.seal.is_new();
         Ok(key)
     }
 
@@ -148,10 +156,10 @@ impl EncryptedFs {
                 work();
             };
             let current = |region: &HeaderRegion| region.current().map(|(_, slot)| slot.generation()).ok();
-            region_file::replace::<Preamble>(&file, Durability::Here, &undisturbed, |now| {
+            let replaced = region_file::replace::<Preamble>(&file, Durability::Here, &undisturbed, |now| {
                 (current(now) == current(seen)).then_some(slot)
-            })
-            .map_err(header_error)
+            });
+            Ok::<_, FsError>(replaced?)
         })();
         match result {
             Ok(Some(_)) => Counters::add(&self.counters.upgraded, 1),
@@ -164,9 +172,12 @@ impl EncryptedFs {
     }
 }
 
-/// Fails if there is something at the start of a file, and it is no header.
-pub(super) fn check_empty(file: &File) -> Result<(), FsError> {
-    region_file::read::<Preamble>(file).map(drop).map_err(header_error)
+/// Whether a header says that the file has a seal.
+pub(super) struct HasSeal(pub bool);
+
+/// The header of a file, `None` if it was never written. Fails if there is something at the start of the file, and it is none.
+pub(super) fn header_of(file: &File) -> Result<Option<HeaderRegion>, FsError> {
+    Ok(region_file::read::<Preamble>(file)?)
 }
 
 /// The key, if the file has no feature that forbids this program to write.
@@ -178,14 +189,6 @@ pub(super) fn writable(key: Arc<FileKey>) -> Result<Arc<FileKey>, FsError> {
 pub(super) fn reopen(file: &File) -> Result<File, FsError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     Ok(rustix::fs::open(proc_path(file), flags, Mode::empty())?.into())
-}
-
-fn header_error(error: RegionError) -> FsError {
-    match error {
-        RegionError::Io(error) => error.into(),
-        RegionError::Header(error) => FsError::Header(error),
-        RegionError::Slot(_) | RegionError::Locked | RegionError::NotAsWritten => FsError::HeaderWrite,
-    }
 }
 
 #[cfg(test)]

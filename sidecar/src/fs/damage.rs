@@ -45,6 +45,8 @@ fn outcome(error: &FsError) -> &'static str {
     match error {
         FsError::Zeroed(_) => "Zeroed",
         FsError::Block(_) => "Block",
+        FsError::Seal(_) => "Seal",
+        FsError::Size { .. } => "Size",
         FsError::Key(KeyFailure::Rejected) => "KeyRejected",
         _ => "Header",
     }

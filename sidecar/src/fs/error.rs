@@ -3,11 +3,12 @@
 //! Invariant: an error carries no name, no path and no data; `ENOSYS` never leaves the filesystem, because the kernel would
 //! take it for "not implemented, done" for ever after.
 
-use envelope::{CipherError, HeaderError};
+use envelope::{CipherError, HeaderError, SealError};
 use rustix::io::Errno;
 use thiserror::Error;
 
 use super::keys::KeyFailure;
+use crate::sweep::region_file::RegionError;
 
 /// A failed operation.
 #[derive(Clone, Copy, Debug, Error)]
@@ -33,6 +34,17 @@ pub enum FsError {
     /// A zeroed block before the end of a file of a strict volume.
     #[error("read block {0}: it is zeroed, on a strict volume")]
     Zeroed(u64),
+    /// The seal of a file is missing, or was changed by somebody without the key.
+    #[error("read the file's seal")]
+    Seal(#[source] SealError),
+    /// The file was left with another size than it has.
+    #[error("open the file: it was left with {sealed} bytes, and has {found}")]
+    Size {
+        /// Bytes that it was left with.
+        sealed: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
     /// A key slot could not be replaced.
     #[error("write the file's header")]
     HeaderWrite,
@@ -56,6 +68,8 @@ impl FsError {
             | Self::Header(_)
             | Self::Block(_)
             | Self::Zeroed(_)
+            | Self::Seal(_)
+            | Self::Size { .. }
             | Self::HeaderWrite => Errno::IO,
         };
         errno.raw_os_error()
@@ -63,13 +77,27 @@ impl FsError {
 
     /// Whether a person should hear of it: damage, not an ordinary refusal.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Header(_) | Self::Block(_) | Self::Zeroed(_) | Self::Key(KeyFailure::Rejected))
+        match self {
+            Self::Header(_) | Self::Block(_) | Self::Zeroed(_) | Self::Seal(_) | Self::Size { .. } => true,
+            Self::Key(failure) => *failure == KeyFailure::Rejected,
+            Self::Backing(_) | Self::Refused(_) | Self::Suspended | Self::HeaderWrite => false,
+        }
     }
 }
 
 impl From<Errno> for FsError {
     fn from(errno: Errno) -> Self {
         Self::Backing(errno)
+    }
+}
+
+impl From<RegionError> for FsError {
+    fn from(error: RegionError) -> Self {
+        match error {
+            RegionError::Io(error) => error.into(),
+            RegionError::Header(error) => Self::Header(error),
+            RegionError::Slot(_) | RegionError::Locked | RegionError::NotAsWritten => Self::HeaderWrite,
+        }
     }
 }
 

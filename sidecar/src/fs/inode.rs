@@ -15,6 +15,7 @@ use super::anchor::{Anchor, Anchors};
 use super::durable::Durable;
 use super::error::FsError;
 use super::open_file::OpenFile;
+use super::seal::SealState;
 use super::types::ROOT;
 
 /// The size is not known.
@@ -50,6 +51,8 @@ pub struct Inode {
     pub cached: AtomicBool,
     /// What of it is known to be on the device.
     pub durable: Durable,
+    /// Its seal.
+    pub seal: SealState,
     size: AtomicU64,
     /// Counts changes to a smaller size.
     cuts: AtomicU64,
@@ -87,6 +90,7 @@ impl Inode {
             kind,
             cached: AtomicBool::new(false),
             durable: Durable::default(),
+            seal: SealState::default(),
             size: AtomicU64::new(UNKNOWN),
             cuts: AtomicU64::new(0),
             used: AtomicBool::new(true),
@@ -282,16 +286,13 @@ impl Inode {
         work();
     }
 
-    /// Gives a handle back; whether it was the last one, which takes the key along.
-    pub fn release(&self) -> bool {
+    /// Gives a handle back; if it was the last one, the state of all of them, which takes the key along.
+    pub fn release(&self) -> Option<Arc<OpenFile>> {
         let mut open = self.opens();
         if open.is_none() || self.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
-            return false;
+            return None;
         }
-        let last = open.take();
-        drop(open);
-        drop(last);
-        true
+        open.take()
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use envelope::{BlockCipher, Geometry};
+use envelope::{BlockCipher, Geometry, SealKey};
 
 use super::error::FsError;
 
@@ -23,6 +23,8 @@ pub struct FileKey {
     pub since: Instant,
     /// The file has no feature that forbids this program to write.
     pub may_write: bool,
+    /// Makes and opens the file's seal, if it has one.
+    pub seal: Option<SealKey>,
 }
 
 #[derive(Default)]

@@ -33,6 +33,7 @@ mod read;
 mod remove;
 mod rename;
 mod resize;
+mod seal;
 mod space;
 mod suspend;
 mod table;
@@ -53,6 +54,7 @@ pub use buffer::{Buffer, MAX_IO, Scratch};
 pub use create::NewMode;
 pub use error::FsError;
 pub use keys::{FileKeys, KeyFailure, NewFile, OpenedFile};
+pub use measure::measure;
 pub use memory_keys::MemoryKeys;
 pub use rename::RenameHow;
 pub use space::Seek;
@@ -67,10 +69,11 @@ use directory::Streams;
 use gate::Gate;
 use inode::{Identity, Inode};
 use names::Hidden;
+use seal::Seals;
 use table::Table;
 use under_way::UnderWay;
 
-use crate::volume::names as own;
+use crate::volume::{Backing, names as own};
 
 /// Descriptors that are kept open for inodes that nobody has open, where the limit allows.
 const DESCRIPTORS: u64 = 16_384;
@@ -108,6 +111,10 @@ pub struct Counters {
     pub reread: AtomicU64,
     /// `fsync`s of files and directories that the storage answered.
     pub synced: AtomicU64,
+    /// Seals that were closed: the files were left at a size.
+    pub seals_closed: AtomicU64,
+    /// Seals that were opened: the size was about to change.
+    pub seals_opened: AtomicU64,
     /// Entries that got another name, or may have: a sweep looks at them again. See [`EncryptedFs::moves`].
     pub renamed: AtomicU64,
 }
@@ -134,6 +141,8 @@ pub struct EncryptedFs {
     device: u64,
     /// `.cofferdam/orphans`; absent on a read-only volume.
     orphans: Option<OwnedFd>,
+    /// Files that were closed and are not sealed yet.
+    seals: Seals,
     next_orphan: AtomicU64,
     next_handle: AtomicU64,
     connection: Connection,
@@ -152,6 +161,9 @@ impl EncryptedFs {
         let anchor = openat(root, ".", directory | OFlags::PATH, Mode::empty())?;
         let root = openat(root, ".", directory | OFlags::RDONLY, Mode::empty())?;
         let identity = Identity::of(&rustix::fs::fstat(&anchor)?);
+        let syncs =
+            if options.read_only { None } else { Some(openat(&root, ".", directory, Mode::empty())?) };
+        let seals = Seals::new(syncs, Backing::of(&root)?.syncfs_is_durable());
         let orphans = if options.read_only { None } else { Some(open_orphans(root.as_fd())?) };
         if let Some(orphans) = &orphans
             && options.ownership == Ownership::Virtual
@@ -167,6 +179,7 @@ impl EncryptedFs {
             device: identity.dev,
             root,
             orphans,
+            seals,
             next_orphan: AtomicU64::new(first_orphan_number()),
             next_handle: AtomicU64::new(1),
             connection: Connection::default(),

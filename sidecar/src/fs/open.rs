@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::content::check_empty;
+use super::content::header_of;
 use super::error::FsError;
 use super::inode::Inode;
 use super::measure::measure;
@@ -75,7 +75,10 @@ impl EncryptedFs {
         } else {
             self.keys.permit()?;
             // A file with nothing in it may have no header. One that is cut or damaged is no empty file.
-            self.counted(inode, check_empty(&file))?;
+            let region = self.counted(inode, header_of(&file))?;
+            if region.is_some_and(|region| region.preamble().has_seal()) {
+                self.key(inode, &open)?;
+            }
         }
         if !inode.cached.swap(true, Ordering::SeqCst) && !how.write {
             open.is_new_to_kernel();
@@ -100,9 +103,10 @@ impl EncryptedFs {
     }
 
     pub(super) fn release_inode(&self, inode: &Arc<Inode>) {
-        if inode.release() {
-            self.leave_orphans(inode);
-        }
+        let Some(last) = inode.release() else { return };
+        self.leave(inode, &last);
+        drop(last);
+        self.leave_orphans(inode);
     }
 
     /// The backing file, opened only if the descriptor that stands for it is not good enough.
@@ -114,7 +118,7 @@ impl EncryptedFs {
         }
     }
 
-    fn open_backing(&self, inode: &Arc<Inode>, write: bool) -> Result<File, FsError> {
+    pub(super) fn open_backing(&self, inode: &Arc<Inode>, write: bool) -> Result<File, FsError> {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let fd = self.fd(inode)?;
@@ -140,7 +144,7 @@ impl EncryptedFs {
             let file = self.file(inode, true)?;
             let physical = file.metadata()?.len();
             let measure = measure(&file, self.options.geometry, physical)?;
-            if measure.physical < physical && self.check_header(&file).is_ok_and(|is_there| is_there) {
+            if measure.physical < physical && self.check_header(&file).is_ok_and(|header| header.is_some()) {
                 file.set_len(measure.physical)?;
             }
             inode.learn_size(measure.size);

@@ -77,6 +77,11 @@ impl OpenFile {
         if concerns { Err(failed.errno.into()) } else { Ok(()) }
     }
 
+    /// Whether a sync of it failed.
+    pub fn has_failed_sync(&self) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The backing file, for reading.
     pub fn for_reading(&self) -> Arc<File> {
         Arc::clone(&self.backing.lock().unwrap_or_else(PoisonError::into_inner).file)

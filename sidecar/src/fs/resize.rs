@@ -3,6 +3,7 @@
 //! Invariant: the last block is always sealed with its real length; after a crash a shortened file is old, or cut at a block
 //! that still holds all its bytes.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use envelope::{Opened, PAGE, PAYLOAD};
@@ -11,11 +12,12 @@ use rustix::io::Errno;
 
 use super::EncryptedFs;
 use super::buffer::with_plain;
-use super::content::reopen;
+use super::content::{HasSeal, reopen};
 use super::error::FsError;
 use super::inode::Inode;
 use super::measure::last_block;
 use super::open::opened;
+use super::open_file::OpenFile;
 use super::write::Target;
 
 const PAYLOAD_U64: u64 = PAYLOAD as u64;
@@ -31,27 +33,44 @@ impl EncryptedFs {
         self.keys.permit()?;
         let file = open.for_writing().ok_or(FsError::Refused(Errno::BADF))?;
         if size == 0 {
-            let _pass = self.gate.enter(false)?;
-            let _held = open.ranges.hold_from(0);
-            // No key is asked for, so nothing else has told yet that this is a file that we may cut.
-            self.counted(inode, self.check_header(&file))?;
-            let (old, physical) = (self.known_size(inode, &file)?, file.metadata()?.len());
-            inode.cut_to(0);
-            let cut = file.set_len(physical.min(self.options.geometry.header_len()));
-            cut.inspect_err(|_| inode.set_size(old))?;
-            return touch(&file);
+            return self.empty(inode, &open, &file);
         }
         let key = self.key_for_writing(inode, &open)?;
         let _pass = self.gate.enter(false)?;
         let _held = open.ranges.hold_from(0);
         let old = self.known_size(inode, &file)?;
         let target = Target { file: &file, key: &key, inode, size: old };
+        self.before_resize(&target, size)?;
         let result = match size.cmp(&old) {
             std::cmp::Ordering::Less => self.shrink(&target, size),
             std::cmp::Ordering::Equal => touch(&file),
             std::cmp::Ordering::Greater => self.grow(&target, size),
         };
         self.counted(inode, result)
+    }
+
+    /// Cuts an open file to nothing. Only one with a seal needs a key for that.
+    fn empty(&self, inode: &Arc<Inode>, open: &OpenFile, file: &File) -> Result<(), FsError> {
+        let mut key = None;
+        loop {
+            let pass = self.gate.enter(false)?;
+            let held = open.ranges.hold_from(0);
+            // Without a key nothing else has told yet that this is a file that we may cut.
+            let header = self.counted(inode, self.check_header(file))?;
+            if key.is_none() && header.is_some_and(|HasSeal(has)| has) {
+                drop((held, pass));
+                key = self.key(inode, open)?;
+                continue;
+            }
+            let (size, physical) = (self.known_size(inode, file)?, file.metadata()?.len());
+            if let Some(key) = &key {
+                self.before_resize(&Target { file, key, inode, size }, 0)?;
+            }
+            inode.cut_to(0);
+            let cut = file.set_len(physical.min(self.options.geometry.header_len()));
+            cut.inspect_err(|_| inode.set_size(size))?;
+            return touch(file);
+        }
     }
 
     /// Makes a file shorter.
@@ -122,7 +141,7 @@ impl EncryptedFs {
 }
 
 /// A truncation to the size that the file has changes its times all the same.
-fn touch(file: &std::fs::File) -> Result<(), FsError> {
+fn touch(file: &File) -> Result<(), FsError> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },

@@ -134,7 +134,11 @@ impl EncryptedFs {
         let _held = open.ranges.hold_from(0);
         let old = self.known_size(&inode, &file)?;
         let target = Target { file: &file, key: &key, inode: &inode, size: old };
-        if size > old { self.counted(&inode, self.grow(&target, size)) } else { Ok(()) }
+        if size <= old {
+            return Ok(());
+        }
+        self.before_resize(&target, size)?;
+        self.counted(&inode, self.grow(&target, size))
     }
 
     /// Makes `offset..end` read as zeros, as far as the file goes.

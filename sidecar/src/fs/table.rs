@@ -109,6 +109,13 @@ impl Table {
         maps.sweep();
     }
 
+    /// Keeps an inode known, as one more lookup would, until [`Self::forget`] gives that back; whether it is known.
+    pub fn hold(&self, id: u64) -> bool {
+        let mut maps = self.write();
+        let known = maps.by_id.get_mut(&id);
+        known.map(|known| known.lookups += 1).is_some()
+    }
+
     /// The object is deleted: its number may come back as another object.
     pub fn object_gone(&self, inode: &Inode) {
         let mut maps = self.write();

@@ -21,6 +21,8 @@ pub struct Options {
     pub ownership: Ownership,
     /// No holes, and zeroed blocks are refused.
     pub strict: bool,
+    /// New files have a seal.
+    pub seal: bool,
     /// Nothing is ever written.
     pub read_only: bool,
     /// Names in the root that belong to the storage itself, besides `lost+found`.

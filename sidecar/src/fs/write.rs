@@ -117,6 +117,7 @@ impl EncryptedFs {
         }
         let (_held, size) = self.hold_for_write(&inode, &open, &file, range, offset + len)?;
         let target = Target { file: &file, key: &key, inode: &inode, size };
+        self.before_resize(&target, size.max(offset + len))?;
         let written = self.write_held(&target, range, offset, data, scratch);
         let written = self.counted(&inode, written)?;
         Counters::add(&self.counters.written_bytes, written as u64);

@@ -27,6 +27,8 @@ pub trait Served: Send + Sync {
         false
     }
     fn give_back(&self, most: usize) {}
+    /// Called every few seconds.
+    fn seal_closed(&self) {}
     fn why_suspended(&self) -> FsError {
         FsError::Suspended
     }
@@ -134,6 +136,9 @@ impl Served for EncryptedFs {
     }
     fn give_back(&self, most: usize) {
         self.give_back(most);
+    }
+    fn seal_closed(&self) {
+        self.seal_closed();
     }
     fn why_suspended(&self) -> FsError {
         self.why_suspended()

@@ -33,6 +33,8 @@ const STACK: usize = 512 * 1024;
 const MOST_INODES: usize = 65_536;
 /// Between two looks at how many there are.
 const LOOK: Duration = Duration::from_secs(2);
+/// As many looks between two times that files which were closed are sealed: each takes a `syncfs`.
+const LOOKS: u64 = 3;
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,13 +376,14 @@ impl Shared {
     }
 }
 
-/// Keeps the kernel from holding ever more inodes, as long as the session lasts.
+/// Keeps the kernel from holding ever more inodes, and seals files that were closed, as long as the session lasts.
 fn keep(session: &Weak<Shared>) {
-    while let Some(shared) = session.upgrade() {
-        if shared.state().end.is_some() {
-            return;
-        }
+    for look in 1_u64.. {
+        let Some(shared) = session.upgrade().filter(|shared| shared.state().end.is_none()) else { return };
         shared.fs.give_back(MOST_INODES);
+        if look % LOOKS == 0 {
+            shared.fs.seal_closed();
+        }
         drop(shared);
         std::thread::sleep(LOOK);
     }

@@ -37,10 +37,10 @@ fn the_look_is_the_one_that_was_asked_for() {
 
 #[test]
 fn the_last_of_two_options_counts_and_the_volume_is_as_asked_for() {
-    let mut options = read("profile=/a,ro,strict,allow_loopback_http,accept_origin=1,accept_origin=2");
+    let mut options = read("profile=/a,ro,strict,seal,allow_loopback_http,accept_origin=1,accept_origin=2");
     options.read("profile=/b", false).unwrap();
     let volume = options.volume("/raw".into(), "/plain".into());
-    assert!(volume.read_only && volume.strict && volume.profile.allow_loopback_http);
+    assert!(volume.read_only && volume.strict && volume.seal && volume.profile.allow_loopback_http);
     assert!(!volume.direct && !volume.virtual_ownership);
     assert_eq!(volume.profile.profile.as_deref(), Some(Path::new("/b")));
     assert_eq!(volume.accept_origin, ["1", "2"]);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use contract::exit;
 use envelope::{
-    GroupRecord, HeaderRegion, KeySlot, MarkerRegion, Record, Region, SlotState, WrappedKey, Wrapping,
+    GroupRecord, HeaderRegion, KeySlot, MarkerRegion, Record, Region, Seal, SlotState, WrappedKey, Wrapping,
 };
 use serde_json::{Value, json};
 
@@ -61,8 +61,19 @@ fn describe_file(region: &HeaderRegion, len: u64) -> Value {
         "physicalSize": len,
         "blocks": geometry.blocks(len),
         "raggedBytes": geometry.ragged_bytes(len),
+        "seal": seal(region),
         "slots": slots(region),
     })
+}
+
+/// What the seal claims; only `verify` can say who wrote it.
+fn seal(region: &HeaderRegion) -> Value {
+    match region.claimed_seal() {
+        None => Value::Null,
+        Some(Ok(Seal::Open)) => json!({ "state": "open" }),
+        Some(Ok(Seal::Closed(size))) => json!({ "state": "closed", "size": size }),
+        Some(Err(error)) => json!({ "state": "damaged", "error": error.to_string() }),
+    }
 }
 
 fn volume(root: &Path) -> Result<Value, OfflineError> {
@@ -94,6 +105,7 @@ fn describe_volume(region: &MarkerRegion, groups: &[Value], lease: &Value) -> Va
         "headerPages": options.geometry.header_pages(),
         "ownership": format!("{:?}", options.ownership),
         "strict": options.strict,
+        "seal": options.seal,
         "sweepEpoch": region.sweep_epoch().ok(),
         "slots": slots(region),
         "groups": groups,

@@ -98,5 +98,6 @@ fn request(path: &Path, purpose: Purpose, storage_entries: &[String]) -> Request
         pinned: None,
         ownership: envelope::Ownership::Native,
         strict: false,
+        seal: false,
     }
 }

@@ -73,7 +73,7 @@ async fn serve_until_told(
     let config = config(args);
     let purpose = if args.read_only { Purpose::Read } else { Purpose::Write };
     let mut wanted = request(&args.backing, purpose, &args.storage_entry);
-    wanted.strict = args.strict;
+    (wanted.strict, wanted.seal) = (args.strict, args.seal);
     if config.ownership == Ownership::Virtual {
         wanted.ownership = envelope::Ownership::Virtual;
     }
@@ -129,6 +129,8 @@ async fn wait(mounted: Mounted, served: &Served, row: &Row) -> Result<i32, Offli
             }
         }
     }
+    let fs = Arc::clone(&served.fs);
+    let _ = tokio::task::spawn_blocking(move || fs.seal_closed()).await;
     rustix::fs::syncfs(&served.root).map_err(|error| OfflineError::Mount(error.into()))?;
     drop(mounted);
     if let Some(volume) = served.volume.lock().await.take() {
@@ -146,6 +148,7 @@ fn config(args: &MountArgs) -> VolumeConfig {
         wrapping: if args.direct { Wrapping::Direct } else { Wrapping::Grouped },
         ownership: if root && !args.virtual_ownership { Ownership::Native } else { Ownership::Virtual },
         strict: args.strict,
+        seal: args.seal,
         read_only: args.read_only,
         suspension: Suspension::default(),
         storage_entries: args.storage_entry.clone(),

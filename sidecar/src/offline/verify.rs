@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use contract::config::Wrapping;
 use contract::exit;
-use envelope::{BlockCipher, HeaderRegion, Opened, PAGE, PAYLOAD};
+use envelope::{BlockCipher, HeaderRegion, Opened, PAGE, PAYLOAD, Seal};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::progress::Line;
 use super::{OfflineError, finish, request};
 use crate::cli::{Output, VerifyArgs, offline_runtime};
+use crate::fs::measure;
 use crate::keys::{KeyError, KeySetup, KeyWatch, VolumeKeys};
 use crate::profile::{self, Lifetimes};
 use crate::sweep::region_file;
@@ -43,6 +44,10 @@ pub struct Findings {
     pub blocks: u64,
     /// Holes.
     pub holes: u64,
+    /// Files that are sealed at their size.
+    pub sealed: u64,
+    /// Files with a seal that is open: they were being written when their writer ended, or are now.
+    pub unsealed: u64,
     /// Files whose last append was cut off; the rest reads well.
     pub torn: Vec<PathBuf>,
     /// Damaged files and why.
@@ -196,7 +201,27 @@ impl Walk {
         if region.preamble().geometry().ragged_bytes(len) != 0 {
             self.findings.torn.push(self.below_root(path));
         }
+        if let Some(key) = opened.dek.seal_key() {
+            let seal = region.seal(&key).map_err(|error| damaged(&error))?;
+            self.seal(&file, len, &region, seal)?;
+        }
         self.blocks(&file, len, &region, &cipher)
+    }
+
+    /// Whether the file has the size at which it was left.
+    fn seal(&mut self, file: &File, len: u64, region: &HeaderRegion, seal: Seal) -> Result<(), Failure> {
+        let Seal::Closed(sealed) = seal else {
+            self.findings.unsealed += 1;
+            return Ok(());
+        };
+        let found = measure(file, region.preamble().geometry(), len)
+            .map_err(|error| Failure::Damaged(format!("cannot measure the file: {error}")))?;
+        if found.size != sealed {
+            let found = found.size;
+            return Err(Failure::Damaged(format!("it was left with {sealed} bytes, and has {found}")));
+        }
+        self.findings.sealed += 1;
+        Ok(())
     }
 
     fn blocks(
@@ -244,12 +269,15 @@ fn print(findings: &Findings, output: Output) {
         println!("{}", serde_json::to_string_pretty(findings).expect("findings are plain data"));
         return;
     }
-    let Findings { files, empty, blocks, holes, torn, damaged } = findings;
+    let Findings { files, empty, blocks, holes, sealed, unsealed, torn, damaged } = findings;
     for Damage { path, why } in damaged {
         println!("damaged: {}: {why}", path.display());
     }
     for path in torn {
         println!("last append was cut off: {}", path.display());
+    }
+    if sealed + unsealed > 0 {
+        println!("{sealed} files are sealed at their size, {unsealed} seals are open");
     }
     println!("{files} files ({empty} empty), {blocks} blocks, {holes} holes, {} damaged", damaged.len());
 }

@@ -195,7 +195,7 @@ type Figure = fn(&Counters) -> &AtomicU64;
 
 impl VolumeFigures {
     fn register(registry: &mut Registry) -> Self {
-        let known: [(&str, &str, Figure); 7] = [
+        let known: [(&str, &str, Figure); 9] = [
             ("read_bytes", "Bytes of plaintext read", |counters| &counters.read_bytes),
             ("written_bytes", "Bytes of plaintext written", |counters| &counters.written_bytes),
             ("lazy_rewraps", "Files rewrapped because they were opened", |counters| &counters.upgraded),
@@ -203,7 +203,13 @@ impl VolumeFigures {
             ("headerless_files", "Files without a header that read as empty", |counters| {
                 &counters.headerless
             }),
-            ("integrity_errors", "Blocks or headers that did not open", |counters| &counters.damaged),
+            ("integrity_errors", "Blocks, headers or seals that did not open", |counters| &counters.damaged),
+            ("seals_closed", "Files sealed at the size at which they were left", |counters| {
+                &counters.seals_closed
+            }),
+            ("seals_opened", "Sealed files whose size was about to change", |counters| {
+                &counters.seals_opened
+            }),
             ("renamed_entries", "Entries that got another name", |counters| &counters.renamed),
         ];
         let register = |(name, help, figure): (&str, &str, Figure)| {

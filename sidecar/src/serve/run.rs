@@ -146,6 +146,9 @@ async fn end(context: &Arc<Context>, doors: &[Arc<Door>]) {
     for (door, row) in doors.iter().zip(context.board.rows()) {
         let (context, door, name) = (Arc::clone(context), Arc::clone(door), row.name.clone());
         let ended = tokio::task::spawn_blocking(move || {
+            if let Some(served) = door.served() {
+                served.fs.seal_closed();
+            }
             if let Some(served) = door.served()
                 && let Err(error) = rustix::fs::syncfs(&served.root)
             {

@@ -156,6 +156,7 @@ pub fn serve(
         geometry: marker.geometry(),
         ownership: marker.options().ownership,
         strict: marker.options().strict,
+        seal: marker.options().seal,
         read_only: config.read_only,
         storage_entries: config.storage_entries.clone(),
     };

@@ -1,7 +1,7 @@
-//! Header regions in files: reading one, and replacing its inactive slot.
+//! Header regions in files: reading one, replacing its inactive slot, and closing its seal.
 //!
 //! Invariant: a slot is written under the header lock, after a fresh look at the region, and only into the slot that is
-//! not current. Nothing but that slot changes; the file keeps its times, and a time that somebody else gives it meanwhile
+//! not current. Nothing but that slot, or the seal's sector, changes; the file keeps its times, and a time that somebody else gives it meanwhile
 //! is not taken back.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-use envelope::{HeaderError, KeySlot, PAGE, Record, Region, SlotError, SlotWrite};
+use envelope::{HeaderError, KeySlot, PAGE, Record, Region, SEAL_LEN, SEAL_OFFSET, SlotError};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{Mode, OFlags, Timestamps, openat};
 use rustix::io::Errno;
@@ -123,7 +123,7 @@ pub fn replace<R: Record>(
         file.sync_data()?;
     }
     let mut written = Ok(());
-    undisturbed(&mut || written = write_unnoticed(file, &write));
+    undisturbed(&mut || written = write_unnoticed(file, &write.bytes, write.offset));
     written?;
     if durability == Durability::Here {
         file.sync_data()?;
@@ -135,10 +135,29 @@ pub fn replace<R: Record>(
     }
 }
 
-/// Writes a slot; the file keeps its times.
-fn write_unnoticed(file: &File, write: &SlotWrite) -> io::Result<()> {
+/// Writes the sector of a file's seal, if `allowed` says so while nobody else writes the file; whether it did. What it says
+/// yes with is held until the sector is written.
+pub fn write_seal<T>(
+    file: &File,
+    header_len: u64,
+    sector: &[u8; SEAL_LEN],
+    undisturbed: Undisturbed<'_>,
+    allowed: impl Fn() -> Option<T>,
+) -> Result<bool, RegionError> {
+    let _lock = HeaderLock::take(file, header_len)?;
+    let mut written = Ok(false);
+    undisturbed(&mut || {
+        if let Some(_held) = allowed() {
+            written = write_unnoticed(file, sector, SEAL_OFFSET as u64).map(|()| true);
+        }
+    });
+    Ok(written?)
+}
+
+/// Writes a part of a header; the file keeps its times.
+fn write_unnoticed(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let before = rustix::fs::fstat(file)?;
-    file.write_all_at(&write.bytes, write.offset)?;
+    file.write_all_at(bytes, offset)?;
     restore_times(file, &before)
 }
 

@@ -164,6 +164,7 @@ pub fn volume_config() -> VolumeConfig {
         wrapping: Wrapping::Grouped,
         ownership: contract::config::Ownership::Virtual,
         strict: false,
+        seal: false,
         read_only: false,
         suspension: Suspension::Error,
         storage_entries: vec![],
@@ -184,6 +185,7 @@ pub fn request(path: &Path) -> Request {
         pinned: None,
         ownership: Ownership::Virtual,
         strict: false,
+        seal: false,
     }
 }
 

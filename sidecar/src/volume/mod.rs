@@ -49,6 +49,8 @@ pub struct Request {
     pub ownership: Ownership,
     /// The strict flag of a volume that is initialised now.
     pub strict: bool,
+    /// The seal flag of a volume that is initialised now.
+    pub seal: bool,
 }
 
 /// A volume that is ours, leased, with its marker.
@@ -100,7 +102,7 @@ pub async fn open(request: &Request, root_key: &RootKey) -> Result<Volume, Volum
             geometry: Geometry::new(1).expect("one page is a valid header"),
             ownership: request.ownership,
             strict: request.strict,
-            seal: false,
+            seal: request.seal,
         };
         found.region = Some(marker::create(found.dir.as_fd(), root_key, options).await?);
     }

@@ -24,6 +24,7 @@ impl Request {
                 config::Ownership::Virtual => Ownership::Virtual,
             },
             strict: config.strict,
+            seal: config.seal,
         }
     }
 }
@@ -41,6 +42,7 @@ pub fn marker_report(marker: &VolumeMarker, sweep_epoch: u64, (uid, gid): (u32, 
     MarkerReport {
         volume_id: marker.volume_id().to_string(),
         strict: marker.options().strict,
+        seal: marker.options().seal,
         ownership: match marker.options().ownership {
             Ownership::Native => config::Ownership::Native,
             Ownership::Virtual => config::Ownership::Virtual,

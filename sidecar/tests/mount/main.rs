@@ -13,6 +13,7 @@ mod memory_mount;
 mod power;
 mod programs;
 mod promises;
+mod seal;
 mod server;
 mod suspension;
 mod trouble;

@@ -17,17 +17,19 @@ fn cut_power(mount: &Path) {
 }
 
 /// A server whose storage is an ext4 of its own.
-struct Disk {
+pub struct Disk {
     server: Option<Server>,
     image: tempfile::TempDir,
+    flags: &'static [&'static str],
 }
 
 impl Disk {
-    fn new() -> Option<Self> {
+    /// Serves with these flags; `None`, loudly, where this process may not mount.
+    pub fn new(flags: &'static [&'static str]) -> Option<Self> {
         drop(start(&[])?);
         let image = tempfile::tempdir().unwrap();
         shell(image.path(), "truncate -s 64M disk; mkfs.ext4 -q -b 4096 disk; mkdir ext4");
-        let mut disk = Self { server: None, image };
+        let mut disk = Self { server: None, image, flags };
         disk.mount();
         shell(image_path(&disk), "mkdir ext4/backing");
         disk.serve();
@@ -41,15 +43,20 @@ impl Disk {
     fn serve(&mut self) {
         let dir = tempfile::tempdir().unwrap();
         shell(dir.path(), &format!("mkdir mount; ln -s {}/ext4/backing backing", image_path(self).display()));
-        self.server = Some(start_in(dir, &[]));
+        self.server = Some(start_in(dir, self.flags));
     }
 
-    fn server(&self) -> &Server {
+    pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
 
+    /// As [`Server::say`].
+    pub fn say(&mut self, line: &str) -> String {
+        self.server.as_mut().unwrap().say(line)
+    }
+
     /// As after a power cut: what was not on the disk is gone.
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         cut_power(&image_path(self).join("ext4"));
         self.server = None;
         // A process that another test is just starting may hold a copy of a descriptor, for a moment.
@@ -72,7 +79,7 @@ fn image_path(disk: &Disk) -> &Path {
 
 #[test]
 fn what_was_synced_survives_a_power_loss_and_what_was_not_may_be_gone_but_is_never_garbage() {
-    let Some(mut disk) = Disk::new() else { return };
+    let Some(mut disk) = Disk::new(&[]) else { return };
     let mut lost = 0;
     for round in 0..6_u64 {
         let contents = pattern(round, 10_000 + 4000 * round as usize);

@@ -81,6 +81,48 @@ fn verify_names_each_damaged_file_and_no_other() {
 }
 
 #[test]
+fn a_volume_with_seals_shows_them_and_verify_names_a_file_that_was_cut() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let mount = place.mount(&["--seal"]);
+    for name in ["whole", "cut", "emptied"] {
+        std::fs::write(place.path("plain").join(name), vec![5; 20_000]).unwrap();
+    }
+    // The kernel tells of a last close a little later than the application knows it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(mount.end(), Some(0));
+    let (_, file) = place.json(&["inspect", "raw/whole"], None);
+    assert_eq!((&file["seal"]["state"], &file["seal"]["size"]), (&"closed".into(), &20_000.into()));
+    assert_eq!(place.json(&["inspect", "raw"], None).1["seal"], true);
+    let (code, found) = place.json(&["verify", "raw"], Some("data"));
+    assert_eq!((code, &found["sealed"], &found["unsealed"]), (0, &3.into(), &0.into()));
+    for (name, pages) in [("cut", 4), ("emptied", 1)] {
+        let file = std::fs::File::options().write(true).open(place.path("raw").join(name)).unwrap();
+        file.set_len(pages * 4096).unwrap();
+    }
+    let (code, found) = place.json(&["verify", "raw"], Some("data"));
+    let mut said: Vec<_> =
+        found["damaged"].as_array().unwrap().iter().map(|one| one["why"].to_string()).collect();
+    said.sort();
+    assert_eq!(
+        said,
+        ["\"it was left with 20000 bytes, and has 0\"", "\"it was left with 20000 bytes, and has 12144\""]
+    );
+    assert_eq!((code, &found["sealed"]), (65, &1.into()));
+    // Who mounts it without asking for a seal gets what the volume is.
+    let mount = place.mount(&[]);
+    let refused = std::fs::read(place.path("plain/cut")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EIO));
+    std::fs::remove_file(place.path("plain/cut")).unwrap();
+    assert_eq!(mount.end(), Some(0));
+    flip(&place.path("raw/whole"), 520);
+    let (code, found) = place.json(&["verify", "raw"], Some("data"));
+    assert_eq!((code, found["damaged"].as_array().unwrap().len()), (65, 2));
+}
+
+#[test]
 fn verify_calls_an_outage_an_outage_and_a_disabled_key_disabled() {
     if !can_mount() {
         return;

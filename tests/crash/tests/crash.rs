@@ -88,6 +88,8 @@ fn what_was_synced_survives_every_crash_and_the_rest_is_old_or_new() {
         look("3 operations", Kind::Plain, &sequences(3, bounds()))?;
         look("1 operation, strict volume", Kind::Strict, &sequences(1, bounds()))?;
         look("2 operations, strict volume", Kind::Strict, &sequences(2, bounds()))?;
+        look("1 operation, files are sealed", Kind::Seal, &sequences(1, bounds()))?;
+        look("2 operations, files are sealed", Kind::Seal, &sequences(2, bounds()))?;
         look("1 operation, virtual ownership", Kind::Virtual, &sequences(1, bounds()))?;
         let rewraps: Vec<Sequence> = sequences(2, bounds()).into_iter().filter(touches_slots).collect();
         look("2 operations with a rewrap, two header pages", Kind::TwoPages, &rewraps)

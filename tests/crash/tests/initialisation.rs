@@ -42,6 +42,7 @@ fn request(path: &Path) -> Request {
         pinned: None,
         ownership: Ownership::Native,
         strict: false,
+        seal: false,
     }
 }
 

@@ -69,7 +69,7 @@ impl RootKey {
         };
         let observer = Arc::new(::kms::observe::Unobserved);
         let root_key = sidecar::profile::connect(&args.profile()?, args.transport(), observer)?;
-        let make = Make { ownership: envelope::Ownership::Native, strict: false };
+        let make = Make { ownership: envelope::Ownership::Native, strict: false, seal: false };
         self.runtime.block_on(serving::open(path, &root_key, make))
     }
 

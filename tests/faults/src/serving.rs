@@ -19,6 +19,8 @@ pub struct Make {
     pub ownership: Ownership,
     /// No holes.
     pub strict: bool,
+    /// Files are sealed when they are closed.
+    pub seal: bool,
 }
 
 /// A served volume and what the sidecar's tasks need.
@@ -41,6 +43,7 @@ pub async fn open(path: &Path, root_key: &RootKey, make: Make) -> Result<Volume>
         pinned: None,
         ownership: make.ownership,
         strict: make.strict,
+        seal: make.seal,
     };
     Ok(volume::open(&request, root_key).await?)
 }
@@ -69,6 +72,7 @@ fn config(make: Make) -> VolumeConfig {
             Ownership::Virtual => contract::config::Ownership::Virtual,
         },
         strict: make.strict,
+        seal: make.seal,
         read_only: false,
         suspension: Suspension::default(),
         storage_entries: vec![],

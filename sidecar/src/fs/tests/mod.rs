@@ -7,6 +7,7 @@ mod crash;
 mod data;
 mod keys;
 mod namespace;
+mod seal;
 mod space;
 mod tampering;
 
@@ -39,12 +40,13 @@ pub struct Volume {
 pub struct Make {
     pub ownership: Ownership,
     pub strict: bool,
+    pub seal: bool,
     pub header_pages: u8,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Self { ownership: Ownership::Native, strict: false, header_pages: 1 }
+        Self { ownership: Ownership::Native, strict: false, seal: false, header_pages: 1 }
     }
 }
 
@@ -66,6 +68,7 @@ impl Volume {
             geometry: Geometry::new(make.header_pages).unwrap(),
             ownership: make.ownership,
             strict: make.strict,
+            seal: make.seal,
             read_only: false,
             storage_entries: vec![],
         };

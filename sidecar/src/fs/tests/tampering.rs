@@ -15,7 +15,7 @@ const PAGE: usize = 4096;
 const BLOCKS: usize = 5;
 
 /// A volume with one file of five blocks that was rewrapped once, and its bytes on the storage.
-struct Victim {
+pub struct Victim {
     volume: Volume,
     contents: Vec<u8>,
     stored: Vec<u8>,
@@ -66,7 +66,7 @@ impl Victim {
 }
 
 /// What `work` writes to the audit stream.
-fn audited<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+pub fn audited<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
     impl Write for Sink {

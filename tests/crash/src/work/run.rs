@@ -35,12 +35,14 @@ pub enum Kind {
     TwoPages,
     /// Owners and modes in attributes of ours.
     Virtual,
+    /// Files are sealed as soon as they are closed.
+    Seal,
 }
 
 impl Kind {
     /// The kind that a line begins with, and the rest of it.
     pub fn split(line: &str) -> (Self, &str) {
-        let kinds = [Self::Strict, Self::TwoPages, Self::Virtual];
+        let kinds = [Self::Strict, Self::TwoPages, Self::Virtual, Self::Seal];
         let found = kinds.iter().find_map(|kind| Some((*kind, line.strip_prefix(&kind.to_string())?)));
         found.unwrap_or((Self::Plain, line))
     }
@@ -53,6 +55,7 @@ impl std::fmt::Display for Kind {
             Self::Strict => "strict: ",
             Self::TwoPages => "two pages: ",
             Self::Virtual => "virtual: ",
+            Self::Seal => "seal: ",
         })
     }
 }
@@ -78,6 +81,7 @@ impl Volume {
             geometry,
             ownership: if kind == Kind::Virtual { Ownership::Virtual } else { Ownership::Native },
             strict: kind == Kind::Strict,
+            seal: kind == Kind::Seal,
             read_only: false,
             storage_entries: Vec::new(),
         };
@@ -115,8 +119,14 @@ pub struct App {
 type Done = Result<(), FsError>;
 
 impl App {
-    /// Does one operation; `data` is what it writes, if it does.
+    /// Does one operation; `data` is what it writes, if it does. What it closed is sealed then.
     pub fn run(&mut self, op: Op, data: &[u8]) -> Done {
+        let done = self.run_op(op, data);
+        self.fs.seal_closed();
+        done
+    }
+
+    fn run_op(&mut self, op: Op, data: &[u8]) -> Done {
         match op {
             Op::Create(path) => self.create(path).map(drop),
             Op::Append(path, _) => {

@@ -1,4 +1,4 @@
-//! Makes the volumes once. Invariant: a folder that exists is never touched.
+//! Makes the volumes once. Invariant: one whose folder exists is never touched.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -17,20 +17,29 @@ const BLOCK: usize = envelope::PAYLOAD;
 /// What is of the moment and not of the volume.
 const SKIPPED: &[&str] = &[".cofferdam/lease"];
 
-/// Makes both volumes in `folder`.
+/// Makes those of the volumes that are not in `folder` yet.
 pub fn all(folder: &Path) -> Result<()> {
-    volume(&folder.join("native"), false, false)?;
-    volume(&folder.join("virtual-strict"), true, true)
+    let all = [
+        ("native", [false, false, false]),
+        ("virtual-strict", [true, true, false]),
+        ("native-seal", [false, false, true]),
+    ];
+    let missing: Vec<_> = all.into_iter().filter(|(name, _)| !folder.join(name).exists()).collect();
+    ensure!(!missing.is_empty(), "{} has every volume, and what exists is never replaced", folder.display());
+    for (name, flags) in missing {
+        volume(&folder.join(name), flags)?;
+    }
+    Ok(())
 }
 
 /// Makes one: filled under one version of the root key, partly read and filled further under the next.
-fn volume(folder: &Path, virtual_ownership: bool, strict: bool) -> Result<()> {
-    ensure!(!folder.exists(), "{} exists and is never replaced", folder.display());
+fn volume(folder: &Path, [virtual_ownership, strict, seal]: [bool; 3]) -> Result<()> {
     let place = Place::new()?;
     let (raw, target) = (place.dir("raw")?, place.dir("mount")?);
     let mut vector = Vector {
         virtual_ownership,
         strict,
+        seal,
         versions: vec!["version-1".into(), "version-2".into()],
         answers: vec![],
         raw: vec![],

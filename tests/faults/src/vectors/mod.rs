@@ -32,6 +32,9 @@ pub struct Vector {
     pub virtual_ownership: bool,
     /// No holes.
     pub strict: bool,
+    /// Files are sealed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seal: bool,
     /// Versions of the root key, the current one last.
     pub versions: Vec<String>,
     /// What the KMS answers.
@@ -46,7 +49,7 @@ impl Vector {
     /// How such a volume is made.
     pub fn make(&self) -> Make {
         let ownership = if self.virtual_ownership { Ownership::Virtual } else { Ownership::Native };
-        Make { ownership, strict: self.strict }
+        Make { ownership, strict: self.strict, seal: self.seal }
     }
 }
 
@@ -84,6 +87,7 @@ impl Open {
         if let Some(mounted) = self.mounted.take() {
             mounted.wait();
         }
+        self.serving.served.fs.seal_closed();
         if let Some(volume) = self.serving.served.volume.blocking_lock().take() {
             volume.lease.release();
         }

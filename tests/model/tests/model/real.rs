@@ -22,6 +22,7 @@ use crate::reference::{NodeId, ROOT, Reference};
 pub struct Make {
     pub ownership: Ownership,
     pub strict: bool,
+    pub seal: bool,
     pub header_pages: u8,
 }
 
@@ -55,6 +56,7 @@ impl Real {
             geometry: Geometry::new(make.header_pages).unwrap(),
             ownership: make.ownership,
             strict: make.strict,
+            seal: make.seal,
             read_only: false,
             storage_entries: vec![],
         };

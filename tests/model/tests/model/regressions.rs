@@ -9,7 +9,7 @@ use crate::real::Make;
 const ROUNDS: usize = 150;
 
 fn race(threads: Vec<Vec<Deed>>, header_pages: u8) {
-    let make = Make { ownership: Ownership::Native, strict: false, header_pages };
+    let make = Make { ownership: Ownership::Native, strict: false, seal: false, header_pages };
     if let Err(why) = (Race { before: 0, threads, trouble: false }).run(make, ROUNDS) {
         panic!("{why}");
     }

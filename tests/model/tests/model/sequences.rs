@@ -20,7 +20,8 @@ fn check(what: &str, ownership: Ownership, strict: bool) {
     let sequences = (pages, prop::collection::vec(step(), 1..STEPS));
     let tally = RefCell::new(Tally::new());
     let result = TestRunner::new(seed::config(what, CASES)).run(&sequences, |(header_pages, steps)| {
-        let mut world = World::make(Make { ownership, strict, header_pages });
+        let seal = steps.len() % 2 == 0;
+        let mut world = World::make(Make { ownership, strict, seal, header_pages });
         let verdict = world.run(&steps).map_err(TestCaseError::fail);
         for (key, count) in world.tally {
             *tally.borrow_mut().entry(key).or_default() += count;

@@ -49,7 +49,8 @@ fn check(what: &str, deed: impl Strategy<Value = Deed> + Clone, trouble: bool) {
     let result = TestRunner::new(seed::config(what, CASES)).run(
         &races,
         |(threads, before, (strict, header_pages))| {
-            let make = Make { ownership: Ownership::Native, strict, header_pages };
+            let seal = threads.len() % 2 == 0;
+            let make = Make { ownership: Ownership::Native, strict, seal, header_pages };
             Race { before, threads, trouble }.run(make, ROUNDS).map_err(TestCaseError::fail)
         },
     );

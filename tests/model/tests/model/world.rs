@@ -75,8 +75,13 @@ impl World {
             }
             // A job that may not unwrap can rewrap while keys are withheld; the one in memory cannot.
             Step::Rewrap if self.reference.suspended => Ok(()),
-            Step::Rewrap => self.real.rewrap(),
+            Step::Rewrap => {
+                self.real.rewrap()?;
+                self.real.fs.seal_closed();
+                Ok(())
+            }
             Step::Forget => {
+                self.real.fs.seal_closed();
                 self.real.forget(&self.reference, true);
                 Ok(())
             }

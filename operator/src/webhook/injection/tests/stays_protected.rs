@@ -4,7 +4,7 @@ use super::*;
 
 fn record(ownership: Option<(&str, u32, u32)>) -> EncryptedVolume {
     let marker = ownership.map(|(ownership, uid, gid)| {
-        json!({"volumeId": "00ff", "strict": true, "ownership": ownership, "sweepEpoch": 3, "uid": uid, "gid": gid})
+        json!({"volumeId": "00ff", "strict": true, "seal": true, "ownership": ownership, "sweepEpoch": 3, "uid": uid, "gid": gid})
     });
     serde_json::from_value(json!({
         "apiVersion": "cofferdam.io/v1alpha1", "kind": "EncryptedVolume",
@@ -79,7 +79,7 @@ fn what_was_released_is_one_volume_and_not_the_claims_name() {
 fn what_the_volume_was_created_with_wins() {
     let pod = with(record(Some(("Native", 0, 0))), |_| {}).unwrap().unwrap();
     let volume = &config(&pod).volumes[0];
-    assert_eq!((volume.ownership, volume.strict), (Ownership::Native, true));
+    assert_eq!((volume.ownership, volume.strict, volume.seal), (Ownership::Native, true, true));
     assert_eq!(volume.pinned_volume_id.as_deref(), Some("00ff"));
     assert_eq!(container(&pod, names::SIDECAR_CONTAINER)["securityContext"]["runAsUser"], 0);
 }
@@ -136,7 +136,7 @@ fn a_claim_made_anew_stays_protected_but_inherits_nothing_from_the_volume_that_i
     };
     let pod = with(old, restricted).unwrap().unwrap();
     let volume = &config(&pod).volumes[0];
-    assert_eq!((volume.ownership, volume.strict), (Ownership::Virtual, false));
+    assert_eq!((volume.ownership, volume.strict, volume.seal), (Ownership::Virtual, false, false));
     assert_eq!(volume.pinned_volume_id, None);
 }
 
