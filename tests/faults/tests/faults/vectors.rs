@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use envelope::{GroupRecord, HeaderRegion, PAGE};
+use envelope::{GroupRecord, HeaderRegion, PAGE, Seal};
 use faults::vectors::table::Table;
 use faults::vectors::{Open, Vector, load, make, tree};
 use faults::{Place, able};
@@ -44,7 +44,8 @@ fn every_committed_volume_shows_what_it_showed_and_takes_writes() {
         let target = place.dir("mount").unwrap();
         for _ in 0..2 {
             let open = Open::new(&raw, &target, &table, vector.make()).unwrap();
-            assert_eq!(open.serving.served.fs.options().strict, vector.strict);
+            let options = open.serving.served.fs.options();
+            assert_eq!((options.strict, options.seal), (vector.strict, vector.seal));
             let seen = tree::look(&target).unwrap();
             assert_eq!(seen, vector.plain);
             open.close().unwrap();
@@ -69,9 +70,10 @@ fn the_committed_volumes_hold_files_of_each_kind_and_both_versions() {
     let vectors: Vec<_> = folders().into_iter().map(|folder| (load(&folder).unwrap(), folder)).collect();
     assert!(vectors.iter().any(|(vector, _)| vector.strict && vector.virtual_ownership));
     assert!(vectors.iter().any(|(vector, _)| !vector.strict && !vector.virtual_ownership));
+    assert!(vectors.iter().any(|(vector, _)| vector.seal));
     for (vector, folder) in vectors {
-        let (mut versions, mut slots, mut holes, mut groups, mut headerless) =
-            (BTreeSet::new(), BTreeSet::new(), 0, 0, 0);
+        let (mut versions, mut slots, mut holes, mut groups, mut headerless, mut sealed) =
+            (BTreeSet::new(), BTreeSet::new(), 0, 0, 0, 0);
         for entry in &vector.raw {
             let tree::RawKind::File(name) = &entry.kind else { continue };
             let bytes = std::fs::read(folder.join(name)).unwrap();
@@ -85,13 +87,14 @@ fn the_committed_volumes_hold_files_of_each_kind_and_both_versions() {
                 let (_, current) = region.current().unwrap();
                 versions.insert(current.keys()[0].version.clone());
                 slots.insert(region.slots().iter().filter(|slot| slot.valid().is_some()).count());
+                sealed += u32::from(matches!(region.claimed_seal(), Some(Ok(Seal::Closed(_)))));
                 holes += bytes[PAGE..].chunks(PAGE).filter(|page| page.iter().all(|byte| *byte == 0)).count();
             }
         }
         let both: BTreeSet<String> = vector.versions.iter().cloned().collect();
         assert_eq!((versions, both.len()), (both.clone(), 2));
         assert_eq!(slots, BTreeSet::from([1, 2]), "rewrapped and not");
-        assert_eq!(holes > 0, !vector.strict);
+        assert_eq!((holes > 0, sealed > 3), (!vector.strict, vector.seal));
         assert!(groups >= 1 && headerless >= 1);
         let owned = vector.raw.iter().any(|entry| entry.attributes.contains_key("user.cofferdam.owner"));
         assert_eq!(owned, vector.virtual_ownership);
