@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    Arc, Bench, BreakerPolicy, CTX, CallCtx, Caller, Duration, Op, Options, RetryPolicy, Trouble, bare,
+    Bench, BreakerPolicy, CTX, CallCtx, Caller, Duration, Op, Options, RetryPolicy, Trouble, bare,
     unwrap,
 };
 
