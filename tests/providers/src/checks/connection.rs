@@ -3,8 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    Bench, BreakerPolicy, CTX, CallCtx, Caller, Duration, Op, Options, RetryPolicy, Trouble, bare,
-    unwrap,
+    Bench, BreakerPolicy, CTX, CallCtx, Caller, Duration, Op, Options, RetryPolicy, Trouble, bare, unwrap,
 };
 
 fn retrying() -> Options {
