@@ -10,6 +10,7 @@ use super::init::Negotiated;
 const SMALL: usize = 288;
 
 /// See the module.
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack: nothing is allocated for a reply")]
 pub enum Reply<'s> {
     /// The request wants no answer.
     Nothing,

@@ -39,7 +39,7 @@ type Queues = IoUring<Entry128, cqueue::Entry>;
 
 /// An entry, by a ring of its own.
 pub struct Ring {
-    ring: Queues,
+    queues: Queues,
     device: Fd,
     queue: u16,
     headers: Buffer,
@@ -73,7 +73,7 @@ impl Ring {
     /// Offers the kernel an entry in the queue of processor `queue`. The session must have begun, and the thread that calls
     /// this must be the one that uses it.
     pub fn open(device: BorrowedFd<'_>, queue: u16) -> io::Result<Self> {
-        let ring = queues()?;
+        let queues = queues()?;
         let (mut headers, mut payload) = (Buffer::new(HEADERS), Buffer::new(MAX_IO));
         let segment = |buffer: &mut Buffer| {
             let bytes = buffer.bytes();
@@ -81,7 +81,7 @@ impl Ring {
         };
         let segments = Box::new([segment(&mut headers), segment(&mut payload)]);
         let device = Fd(device.as_raw_fd());
-        let mut this = Self { ring, device, queue, headers, payload, used: 0, segments };
+        let mut this = Self { queues, device, queue, headers, payload, used: 0, segments };
         this.push(REGISTER, 0)?;
         Ok(this)
     }
@@ -95,21 +95,21 @@ impl Ring {
             opcode::UringCmd80::new(self.device, command).cmd(argument).addr(Some(segments)).build();
         const { assert!(size_of::<Entry128>() == 128) };
         // SAFETY: an entry is the kernel's structure of 128 bytes, in which these four are the length.
-        unsafe { (&raw mut entry).cast::<u8>().add(SQE_LEN).cast::<u32>().write(SEGMENTS) };
+        unsafe { (&raw mut entry).cast::<[u8; 4]>().add(SQE_LEN / 4).write(SEGMENTS.to_ne_bytes()) };
         // SAFETY: the buffers live as long as the ring, and the kernel uses them inside of `next` only.
-        unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)
+        unsafe { self.queues.submission().push(&entry) }.map_err(io::Error::other)
     }
 
     /// Submits what was pushed, and waits at most `patience` for a request.
     pub fn next(&mut self, patience: Duration) -> Next {
         let patience = Timespec::from(patience);
-        let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+        let waited = self.queues.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
         match waited.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
             Ok(_) | Err(Errno::TIME | Errno::INTR) => {}
             Err(error) => return Next::End(End::Failed(error)),
         }
-        let Some(done) = self.ring.completion().next() else {
-            if self.ring.submission().is_empty() {
+        let Some(done) = self.queues.completion().next() else {
+            if self.queues.submission().is_empty() {
                 self.used = 0;
             }
             return Next::Nothing;

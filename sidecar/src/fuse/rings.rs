@@ -71,6 +71,13 @@ impl Rings {
         Counted { rings: self, queue }
     }
 
+    /// A ring that was counted is none.
+    pub fn count_out(&self, queue: u16) {
+        if let Some(counts) = self.queues.get(usize::from(queue)) {
+            counts.rings.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// This thread waits for something slow from now on, with a request in hand; where a ring is to be started for that.
     pub fn begins_waiting(&self) -> Option<u16> {
         let queue = SERVES.get()?;
@@ -114,9 +121,7 @@ impl Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        if let Some(counts) = self.rings.queues.get(usize::from(self.queue)) {
-            counts.rings.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.rings.count_out(self.queue);
     }
 }
 

@@ -289,7 +289,9 @@ impl Shared {
         });
         if let Err(error) = started {
             tracing::error!(%error, queue, "cannot serve by io_uring");
-            self.rings.as_ref().map(|rings| drop(rings.enter(queue)));
+            if let Some(rings) = &self.rings {
+                rings.count_out(queue);
+            }
             self.ended(End::Failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
         }
     }

@@ -36,7 +36,7 @@ pub fn build(places: &Places) -> Result<()> {
 
 /// Beside its storage (a tmpfs), a transport without encryption, and gocryptfs.
 pub fn in_memory(places: &Places, amount: &Amount<'_>) -> Result<String> {
-    let table = run(places, &["run", "--storage", MEMORY, "--minutes", "14"], amount, amount.rounds)?;
+    let table = run(places, &["run", "--storage", MEMORY, "--minutes", "12"], amount, amount.rounds)?;
     Ok(preface(amount, amount.rounds, "a tmpfs") + &table)
 }
 
@@ -47,14 +47,14 @@ pub fn on_disk(places: &Places, amount: &Amount<'_>) -> Result<String> {
     let kind = report::filesystem(amount.disk);
     // The disk decides most of it; the figures that count are those on a tmpfs.
     let rounds = amount.rounds.div_ceil(2);
-    let table = run(places, &["run", "--storage", &disk, "--minutes", "8"], amount, rounds)?;
+    let table = run(places, &["run", "--storage", &disk, "--minutes", "6"], amount, rounds)?;
     Ok(preface(amount, rounds, &kind) + &table)
 }
 
 /// Other ways to serve, beside the usual one.
 pub fn options(places: &Places, amount: &Amount<'_>) -> Result<String> {
     let contenders = "floor,floor-io-uring,gocryptfs,cofferdam,io-uring,writeback,threads,spin";
-    let arguments = ["run", "--storage", MEMORY, "--minutes", "8", "--contenders", contenders];
+    let arguments = ["run", "--storage", MEMORY, "--minutes", "6", "--contenders", contenders];
     let half = Amount { scale: amount.scale / 2.0, ..*amount };
     let rounds = amount.rounds.div_ceil(2);
     let table = run(places, &arguments, &half, rounds)?;
