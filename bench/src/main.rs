@@ -79,7 +79,7 @@ pub struct Options {
     /// More arguments for the sidecar's `mount`.
     #[arg(long, value_delimiter = ' ', allow_hyphen_values = true)]
     pub mount_arguments: Vec<String>,
-    /// Where the table goes, besides standard output.
+    /// Where the table goes, instead of standard output.
     #[arg(long)]
     pub output: Option<PathBuf>,
 }
@@ -93,6 +93,8 @@ fn main() -> Result<()> {
 }
 
 fn tell(options: &Options, text: &str) -> Result<()> {
-    print!("{text}");
-    Ok(options.output.as_ref().map_or(Ok(()), |path| std::fs::write(path, text))?)
+    match &options.output {
+        Some(path) => Ok(std::fs::write(path, text)?),
+        None => Ok(print!("{text}")),
+    }
 }
