@@ -93,8 +93,9 @@ fn main() -> Result<()> {
 }
 
 fn tell(options: &Options, text: &str) -> Result<()> {
-    match &options.output {
-        Some(path) => Ok(std::fs::write(path, text)?),
-        None => Ok(print!("{text}")),
+    if let Some(path) = &options.output {
+        return Ok(std::fs::write(path, text)?);
     }
+    print!("{text}");
+    Ok(())
 }

@@ -143,7 +143,7 @@ impl Frame {
         key: &Extracted,
         geometry: Geometry,
         id: [u8; 16],
-        fields: Fields,
+        fields: &Fields,
     ) -> Self {
         let commitment = key.derive(kind.commitment, &[]);
         let mut frame = Self {

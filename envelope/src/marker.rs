@@ -66,7 +66,7 @@ impl VolumeMarker {
                 &Extracted::new(dek.expose(), &volume.0),
                 options.geometry,
                 volume.0,
-                Fields { ro_compat: 0, kind, tail: [0; 112] },
+                &Fields { ro_compat: 0, kind, tail: [0; 112] },
             ),
             options,
         }

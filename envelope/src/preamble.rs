@@ -43,7 +43,7 @@ impl Preamble {
         let mut tail = [0; 112];
         tail[..16].copy_from_slice(&origin.0);
         let fields = Fields { ro_compat: if seal { SEAL_FLAG } else { 0 }, kind: LAYOUT, tail };
-        Self { frame: Frame::create(&KIND, key, geometry, file.0, fields) }
+        Self { frame: Frame::create(&KIND, key, geometry, file.0, &fields) }
     }
 
     /// The 512 bytes at the file's start.

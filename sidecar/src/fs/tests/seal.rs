@@ -28,8 +28,8 @@ fn damaged(volume: &Volume) -> u64 {
     volume.fs.counters().damaged.load(Ordering::Relaxed)
 }
 
-fn closed(size: usize) -> Option<Seal> {
-    Some(Seal::Closed(size as u64))
+fn closed(size: usize) -> Seal {
+    Seal::Closed(size as u64)
 }
 
 /// A volume with a file of this contents, closed and sealed, and its bytes on the storage.
@@ -72,7 +72,7 @@ fn a_file_is_sealed_at_its_size_once_it_is_closed_and_keeps_its_times() {
     let before = std::fs::metadata(volume.backing("f")).unwrap();
     let sealed = volume.fs.seal_closed();
     let after = std::fs::metadata(volume.backing("f")).unwrap();
-    assert_eq!((sealed, seal_of(&volume, "f")), (1, closed(P + 10)));
+    assert_eq!((sealed, seal_of(&volume, "f")), (1, Some(closed(P + 10))));
     assert_eq!(
         (before.mtime(), before.mtime_nsec(), before.atime_nsec()),
         (after.mtime(), after.mtime_nsec(), after.atime_nsec())
@@ -91,7 +91,7 @@ fn each_change_of_size_opens_the_seal_and_the_next_close_seals_the_new_one() {
         (4 * P, |volume, _| resize(volume, "f", 4 * P).unwrap()),
         (P + 7, |volume, _| resize(volume, "f", P + 7).unwrap()),
         (9 * P, |volume, id| {
-            volume.fs.fallocate(id, 0, (0, 9 * P as u64), false, &mut Scratch::new()).unwrap()
+            volume.fs.fallocate(id, 0, (0, 9 * P as u64), false, &mut Scratch::new()).unwrap();
         }),
         (0, |volume, id| {
             volume.fs.open(id, OpenHow { write: true, truncate: true, clear_privileges: false }).unwrap();
@@ -107,11 +107,11 @@ fn each_change_of_size_opens_the_seal_and_the_next_close_seals_the_new_one() {
             }
             let id = volume.lookup("f").unwrap().id;
             volume.open(id, true);
-            assert_eq!(seal_of(&volume, "f"), closed(size), "opened for writing, not changed");
+            assert_eq!(seal_of(&volume, "f"), Some(closed(size)), "opened for writing, not changed");
             change(&volume, id);
             assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (0, Some(Seal::Open)), "to {new}");
             volume.fs.release(id);
-            assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, closed(new)), "to {new}");
+            assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, Some(closed(new))), "to {new}");
             size = new;
         }
         resize(&volume, "f", 2 * P + 5).unwrap();
@@ -173,7 +173,7 @@ fn what_changes_no_size_leaves_the_seal_closed() {
     volume.fs.setattr(id, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
     volume.fs.rename(ROOT, c"f", ROOT, c"g", RenameHow::Replace).unwrap();
     volume.fs.release(id);
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "g")), (0, closed(4 * P + 5)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "g")), (0, Some(closed(4 * P + 5))));
     assert_eq!(volume.fs.counters().seals_opened.load(Ordering::Relaxed), 0);
 }
 
@@ -258,7 +258,7 @@ fn a_seal_that_is_missing_changed_or_of_another_file_is_noticed() {
 fn an_empty_file_that_was_written_to_is_checked_too() {
     let (mut volume, _) = sealed(&pattern(1, 2 * P));
     resize(&volume, "f", 0).unwrap();
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, closed(0)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, Some(closed(0))));
     let empty = std::fs::read(volume.backing("f")).unwrap();
     assert_eq!((empty.len(), read_as(&mut volume, &empty)), (PAGE, Ok(vec![])));
     assert_eq!(volume.keys.opens(), 2, "it took its key");
@@ -289,7 +289,7 @@ fn a_cut_to_nothing_an_older_seal_with_its_size_and_a_cut_while_it_is_open_are_n
     assert_eq!(read_as(&mut volume, &cut), Ok(contents[..2 * P].to_vec()));
     // But a whole file whose seal is open is sealed once somebody has opened it.
     assert_eq!(read_as(&mut volume, &open), Ok(contents));
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, closed(3 * P)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, Some(closed(3 * P))));
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_file_s_own_flag_decides_on_whatever_volume_it_lies() {
     volume.write_file("plain", b"without");
     assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "plain")), (0, None));
     resize(&volume, "f", 3 * P).unwrap();
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, closed(3 * P)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, Some(closed(3 * P))));
     noticed(&mut volume, "cut", &stored[..2 * PAGE]);
     volume.options.seal = true;
     volume.restart();
@@ -335,9 +335,9 @@ fn what_was_changed_or_removed_since_it_was_closed_is_not_sealed_and_what_was_on
     volume.fs.write_all(id("written"), 5, b"over").unwrap();
     assert_eq!(volume.fs.seal_closed(), 2);
     let seals = ["changed", "open", "written"].map(|name| seal_of(&volume, name));
-    assert_eq!(seals, [Some(Seal::Open), closed(P), closed(P)]);
+    assert_eq!(seals, [Some(Seal::Open), Some(closed(P)), Some(closed(P))]);
     volume.fs.release(again);
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "changed")), (1, closed(2 * P)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "changed")), (1, Some(closed(2 * P))));
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn nothing_is_sealed_while_suspended_without_its_key_on_a_reader_or_once_it_is_a
     volume.fs.release(kept.id);
     assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (0, Some(Seal::Open)));
     volume.fs.resume();
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, closed(2)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (1, Some(closed(2))));
     assert_eq!(seal_of(&volume, "kept"), Some(Seal::Open));
     let reader = open(&volume.dir, &Options { read_only: true, ..volume.options.clone() }, &volume.keys);
     let id = reader.lookup(ROOT, c"kept").unwrap().id;
@@ -360,7 +360,7 @@ fn nothing_is_sealed_while_suspended_without_its_key_on_a_reader_or_once_it_is_a
     assert_eq!((reader.seal_closed(), seal_of(&volume, "kept")), (0, Some(Seal::Open)));
     // Whoever opens it next, with its key, seals it.
     volume.read_file("kept").unwrap();
-    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "kept")), (1, closed(1)));
+    assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "kept")), (1, Some(closed(1))));
     resize(&volume, "f", 5).unwrap();
     volume.fs.fence();
     assert_eq!((volume.fs.seal_closed(), seal_of(&volume, "f")), (0, Some(Seal::Open)));
@@ -434,8 +434,11 @@ fn no_order_of_writers_readers_and_sealing_gives_a_false_alarm() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let draw = (state >> 33) as usize;
                 let id = fs.lookup(ROOT, &cstr(names[draw % 3])).unwrap().id;
-                fs.open(id, OpenHow { write: true, truncate: draw % 29 == 0, clear_privileges: false })
-                    .unwrap();
+                fs.open(
+                    id,
+                    OpenHow { write: true, truncate: draw.is_multiple_of(29), clear_privileges: false },
+                )
+                .unwrap();
                 let size = ((draw >> 8) % (4 * P)) as u64;
                 match draw % 5 {
                     0 => drop(fs.setattr(id, &SetAttr { size: Some(size), ..SetAttr::default() }).unwrap()),
@@ -471,7 +474,7 @@ fn no_order_of_writers_readers_and_sealing_gives_a_false_alarm() {
     volume.restart();
     for name in names {
         let size = volume.read_file(name).unwrap().len();
-        assert_eq!(seal_of(&volume, name), closed(size), "{name}");
+        assert_eq!(seal_of(&volume, name), Some(closed(size)), "{name}");
     }
     assert_eq!(damaged(&volume), 0);
 }
