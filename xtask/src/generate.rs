@@ -18,13 +18,27 @@ const KMS_PAGE: &str = "docs/kms.md";
 /// Writes the custom resource definitions, and the table of what each KMS provider has shown.
 pub fn run() -> Result<()> {
     let places = Places::from_environment()?;
-    example(&places, "cofferdam-api", "crds", &DEFINITIONS.map(|folder| places.repository.join(folder)))?;
-    example(&places, "cofferdam-providers", "kms_page", &[places.repository.join(KMS_PAGE)])
+    build(&places)?;
+    example(&places, "crds", &DEFINITIONS.map(|folder| places.repository.join(folder)))?;
+    example(&places, "kms_page", &[places.repository.join(KMS_PAGE)])
 }
 
-fn example(places: &Places, package: &str, name: &str, paths: &[PathBuf]) -> Result<()> {
+/// Builds both with the features of the whole workspace: a package alone has others, and its dependencies would be built anew.
+fn build(places: &Places) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(&places.repository);
-    cargo.args(["run", "--locked", "--package", package, "--example", name, "--"]);
-    process::shown(cargo.args(paths))
+    process::shown(cargo.args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--example",
+        "crds",
+        "--example",
+        "kms_page",
+    ]))
+}
+
+fn example(places: &Places, name: &str, paths: &[PathBuf]) -> Result<()> {
+    let mut program = Command::new(places.repository.join("target/debug/examples").join(name));
+    process::shown(program.current_dir(&places.repository).args(paths))
 }
