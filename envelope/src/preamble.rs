@@ -124,8 +124,9 @@ impl Preamble {
         self.frame.check_writable(SEAL_FLAG)
     }
 
-    fn sealed(&self) -> Option<FileId> {
-        self.has_seal().then(|| self.file_id())
+    /// The key of the file's seal, if it has one.
+    fn seal_key(&self, key: &Extracted) -> Option<SealKey> {
+        self.has_seal().then(|| SealKey::new(key, self.file_id()))
     }
 
     /// The key of the file's data, bound to suite, geometry, flags and layout (bytes 8..32).
@@ -140,8 +141,8 @@ impl Preamble {
 pub struct FileDek {
     dek: Dek,
     data: Derived,
-    /// The file, if it has a seal.
-    sealed: Option<FileId>,
+    /// If the file has a seal.
+    seal: Option<SealKey>,
 }
 
 impl FileDek {
@@ -149,8 +150,8 @@ impl FileDek {
     pub fn verify(dek: Dek, preamble: &Preamble) -> Result<Self, HeaderError> {
         let key = preamble.frame.extracted(&dek);
         preamble.frame.verify(&KIND, &key)?;
-        let data = preamble.data_key(&key);
-        Ok(Self { dek, data, sealed: preamble.sealed() })
+        let (data, seal) = (preamble.data_key(&key), preamble.seal_key(&key));
+        Ok(Self { dek, data, seal })
     }
 
     /// The preamble of a new file, as [`Preamble::create`] but with a seal if `seal` says so, and its DEK.
@@ -163,9 +164,8 @@ impl FileDek {
     ) -> (Preamble, Self) {
         let key = Extracted::new(dek.expose(), &file.0);
         let preamble = Preamble::create_extracted(&key, file, origin, geometry, seal);
-        let data = preamble.data_key(&key);
-        let sealed = preamble.sealed();
-        (preamble, Self { dek, data, sealed })
+        let (data, seal) = (preamble.data_key(&key), preamble.seal_key(&key));
+        (preamble, Self { dek, data, seal })
     }
 
     /// The DEK.
@@ -175,7 +175,7 @@ impl FileDek {
 
     /// What makes and opens the file's seal; `None` if it has none.
     pub fn seal_key(&self) -> Option<SealKey> {
-        self.sealed.map(|file| SealKey::new(&self.dek, file))
+        self.seal.clone()
     }
 
     /// What seals and opens the file's blocks.

@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use crate::derive::{Derived, Extracted, Label};
 use crate::ids::FileId;
-use crate::keys::Dek;
 use crate::wire::{Reader, all_zero};
 
 /// Where the sector begins in a file.
@@ -87,15 +86,15 @@ impl Seal {
 }
 
 /// The key of one file's seal. Wiped when it is dropped.
+#[derive(Clone)]
 pub struct SealKey {
     key: Box<Derived>,
     file: FileId,
 }
 
 impl SealKey {
-    pub(crate) fn new(dek: &Dek, file: FileId) -> Self {
-        let key = Box::new(Extracted::new(dek.expose(), &file.0).derive(Label::FileSeal, &[]));
-        Self { key, file }
+    pub(crate) fn new(key: &Extracted, file: FileId) -> Self {
+        Self { key: Box::new(key.derive(Label::FileSeal, &[])), file }
     }
 
     /// The sector that says `seal`.

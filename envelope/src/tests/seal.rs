@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::{FileDek, Geometry, VolumeId};
+use crate::{Dek, FileDek, Geometry, VolumeId};
 
 fn key(file: u8) -> SealKey {
-    SealKey::new(&Dek::from_slice(&[7; 32]).unwrap(), FileId([file; 16]))
+    key_of(7, file)
+}
+
+fn key_of(dek: u8, file: u8) -> SealKey {
+    SealKey::new(&Extracted::new(&[dek; 32], &[file; 16]), FileId([file; 16]))
 }
 
 #[test]
@@ -40,7 +44,7 @@ fn any_flipped_bit_of_a_sector_is_noticed() {
 fn a_sector_of_zeros_of_another_file_or_of_another_key_is_no_seal() {
     assert_eq!(key(1).open(&[0; SEAL_LEN]), Err(SealError::Missing));
     assert_eq!(key(1).open(&key(2).make(Seal::Open)), Err(SealError::Forged));
-    let other = SealKey::new(&Dek::from_slice(&[8; 32]).unwrap(), FileId([1; 16]));
+    let other = key_of(8, 1);
     assert_eq!(key(1).open(&other.make(Seal::Closed(5))), Err(SealError::Forged));
 }
 

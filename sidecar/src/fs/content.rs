@@ -137,7 +137,9 @@ impl EncryptedFs {
         }
         file.write_all_at(&bytes, 0).inspect_err(|_| drop(file.set_len(0)))?;
         inode.set_size(0);
-        inode.seal.is_new();
+        if key.seal.is_some() {
+            inode.seal.is_new();
+        }
         Ok(key)
     }
 

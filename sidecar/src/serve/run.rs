@@ -148,11 +148,9 @@ async fn end(context: &Arc<Context>, doors: &[Arc<Door>]) {
         let ended = tokio::task::spawn_blocking(move || {
             if let Some(served) = door.served() {
                 served.fs.seal_closed();
-            }
-            if let Some(served) = door.served()
-                && let Err(error) = rustix::fs::syncfs(&served.root)
-            {
-                tracing::error!(volume = %name, %error, "cannot make the volume durable");
+                if let Err(error) = rustix::fs::syncfs(&served.root) {
+                    tracing::error!(volume = %name, %error, "cannot make the volume durable");
+                }
             }
             if let Err(error) = context.link.detach(&name) {
                 tracing::warn!(volume = %name, error = &error as &dyn std::error::Error, "cannot detach");
