@@ -24,6 +24,8 @@ use super::types::WriteHow;
 use super::{Counters, EncryptedFs};
 
 const PAYLOAD_U64: u64 = PAYLOAD as u64;
+/// Blocks of a write that are put together as one piece of plaintext: a page of the application lies in two of them.
+const FEW: usize = 2;
 
 /// A file that is being written by this thread, which holds the range.
 #[derive(Clone, Copy)]
@@ -193,7 +195,12 @@ impl EncryptedFs {
         let range = range.map_err(|_| FsError::Refused(Errno::FBIG))?;
         let count = range.count() as usize;
         let pages = &mut scratch.pages.bytes()[..count * PAGE];
-        self.seal(target, range, size, data, pages)?;
+        if count <= FEW {
+            let plain = &mut scratch.plain.bytes()[..count * PAYLOAD];
+            self.seal_few(target, range.first(), (offset, size), data, plain, pages)?;
+        } else {
+            self.seal(target, range, size, data, pages)?;
+        }
         let start = target.key.geometry.block_offset(range.first());
         let (whole, error) = write_pages(target.file, pages, start);
         if range.first() * PAYLOAD_U64 < target.size {
@@ -207,6 +214,43 @@ impl EncryptedFs {
             return Ok(data.len());
         };
         target.after_failure((offset, end), written_to, error)
+    }
+
+    /// Seals `data`, which begins at `offset`, and what stands around it in its few blocks, of a file of `size` bytes from now on.
+    /// What stays is read in one go, and everything is sealed in one go.
+    fn seal_few(
+        &self,
+        target: &Target<'_>,
+        first: u64,
+        (offset, size): (u64, u64),
+        data: &[u8],
+        plain: &mut [u8],
+        pages: &mut [u8],
+    ) -> Result<(), FsError> {
+        let base = first * PAYLOAD_U64;
+        let within = |at: u64| at.saturating_sub(base).min(plain.len() as u64) as usize;
+        let (old, new) = (within(target.size), within(size));
+        let start = (offset - base) as usize;
+        let written = start..start + data.len();
+        // The blocks of which something stays.
+        let stays = |block: &usize| {
+            let (begin, end) = (block * PAYLOAD, old.min((block + 1) * PAYLOAD));
+            begin < end && (begin < written.start || written.end < end)
+        };
+        let blocks = plain.len() / PAYLOAD;
+        let (from, to) = ((0..blocks).find(stays), (0..blocks).rfind(stays));
+        plain.fill(0);
+        if let (Some(from), Some(to)) = (from, to) {
+            let pages = &mut pages[from * PAGE..(to + 1) * PAGE];
+            let read = read_up_to(target.file, pages, target.key.geometry.block_offset(first + from as u64))?;
+            pages[read..].fill(0);
+            let plain = plain.as_chunks_mut::<PAYLOAD>().0;
+            for (block, page) in (from..).zip(pages.as_chunks::<PAGE>().0) {
+                self.open_page(target.key, first + block as u64, page, target.size, &mut plain[block])?;
+            }
+        }
+        plain[written].copy_from_slice(data);
+        Ok(target.key.cipher.seal_run(first, &plain[..new], pages)?)
     }
 
     /// Seals `data` and what stands around it in the blocks at its edges.
