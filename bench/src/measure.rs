@@ -63,7 +63,11 @@ pub fn with_mounts<T>(
     contenders.retain(|one| !one.is_ring() || offered.is_some());
     let mounts = contenders
         .iter()
-        .map(|one| Mounted::start(*one, &dir.join(one.name().replace([' ', ','], "-")), &means))
+        .enumerate()
+        .map(|(at, one)| {
+            let name = one.name().replace([' ', ','], "-");
+            Mounted::start(*one, &dir.join(format!("{at}-{name}")), &means)
+        })
         .collect::<Result<Vec<_>>>()?;
     let grounds: Vec<Ground<'_>> = mounts
         .iter()

@@ -27,7 +27,7 @@ pub struct Options {
     /// Only these parts; the sections of the others in bench/RESULTS.md stay.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Alternating runs of each piece of work on the filesystem; half as many on a disk and of the options.
+    /// Alternating runs of each piece of work on the filesystem.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The share of the usual amount of work, for a quick look that is printed and not recorded.

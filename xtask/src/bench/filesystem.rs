@@ -36,8 +36,8 @@ pub fn build(places: &Places) -> Result<()> {
 
 /// Beside its storage (a tmpfs), a transport without encryption, and gocryptfs.
 pub fn in_memory(places: &Places, amount: &Amount<'_>) -> Result<String> {
-    let table = run(places, &["run", "--storage", MEMORY, "--minutes", "12"], amount, amount.rounds)?;
-    Ok(preface(amount, amount.rounds, "a tmpfs") + &table)
+    let table = run(places, &["run", "--storage", MEMORY, "--minutes", "12"], amount)?;
+    Ok(preface(amount, "a tmpfs") + &table)
 }
 
 /// The same on a disk.
@@ -45,50 +45,49 @@ pub fn on_disk(places: &Places, amount: &Amount<'_>) -> Result<String> {
     let disk = amount.disk.display().to_string();
     fs::create_dir_all(amount.disk).with_context(|| format!("make {disk}"))?;
     let kind = report::filesystem(amount.disk);
-    // The disk decides most of it; the figures that count are those on a tmpfs.
-    let rounds = amount.rounds.div_ceil(2);
-    let table = run(places, &["run", "--storage", &disk, "--minutes", "6"], amount, rounds)?;
-    Ok(preface(amount, rounds, &kind) + &table)
+    let table = run(places, &["run", "--storage", &disk, "--minutes", "12"], amount)?;
+    Ok(preface(amount, &kind) + &table)
 }
 
 /// Other ways to serve, beside the usual one.
 pub fn options(places: &Places, amount: &Amount<'_>) -> Result<String> {
     let contenders = "floor,floor-io-uring,gocryptfs,cofferdam,io-uring,writeback,threads,spin";
-    let arguments = ["run", "--storage", MEMORY, "--minutes", "6", "--contenders", contenders];
+    let arguments = ["run", "--storage", MEMORY, "--minutes", "10", "--contenders", contenders];
     let half = Amount { scale: amount.scale / 2.0, ..*amount };
-    let rounds = amount.rounds.div_ceil(2);
-    let table = run(places, &arguments, &half, rounds)?;
-    Ok(preface(&half, rounds, "a tmpfs") + "In brackets: the rate against that of gocryptfs.\n\n" + &table)
+    let table = run(places, &arguments, &half)?;
+    Ok(preface(&half, "a tmpfs") + "In brackets: the rate against that of gocryptfs.\n\n" + &table)
 }
 
 /// Whether the cost stays flat, and the space that files take.
 pub fn growth(places: &Places, amount: &Amount<'_>) -> Result<String> {
-    let table = run(places, &["growth", "--storage", MEMORY, "--minutes", "10"], amount, 1)?;
+    let table = run(places, &["growth", "--storage", MEMORY, "--minutes", "12"], amount)?;
     Ok(format!(
-        "Release build, on {}, on a tmpfs. Medians of five times 1,000 operations, with cold caches.\n\n{table}",
+        "Release build, on {}, on a tmpfs. Medians of five times 1,000 operations with cold caches, on both volumes in turn; the floor is the \
+         transport without encryption.\n\n{table}",
         report::machine()
     ))
 }
 
-fn preface(amount: &Amount<'_>, rounds: usize, storage: &str) -> String {
+fn preface(amount: &Amount<'_>, storage: &str) -> String {
     let share = match amount.scale {
         1.0 => String::new(),
         share => format!(", {share} of the usual amount of work"),
     };
     format!(
-        "Medians of {rounds} alternating runs{share}, release build, on {}, on {storage}. Ratios are medians of the ratios round by round; a KMS \
+        "Medians of {} alternating runs{share}, release build, on {}, on {storage}. Ratios are medians of the ratios round by round; a KMS \
          that takes 30 ms a call, Grouped wrapping; caches of the mounts are cold where files are read or looked up, those of the storage are \
          warm.\n\n",
+        amount.rounds,
         report::machine()
     )
 }
 
-fn run(places: &Places, arguments: &[&str], amount: &Amount<'_>, rounds: usize) -> Result<String> {
+fn run(places: &Places, arguments: &[&str], amount: &Amount<'_>) -> Result<String> {
     let built = programs::output_folder(places, Profile::Release);
     let output: PathBuf = places.cache.join("logs").join("filesystem-bench.md");
     let mut bench = Command::new(built.join("filesystem-bench"));
     bench.args(arguments).arg("--sidecar").arg(built.join("cofferdam-sidecar"));
-    bench.arg("--output").arg(&output).args(["--rounds", &rounds.to_string()]);
+    bench.arg("--output").arg(&output).args(["--rounds", &amount.rounds.to_string()]);
     bench.args(["--scale", &amount.scale.to_string()]);
     process::shown(&mut bench)?;
     fs::read_to_string(output).context("read the benchmark's table")
