@@ -11,7 +11,6 @@ use rustix::fs::Advice;
 
 use super::{REPEATED, Row, timed};
 use crate::ground::{Ground, Numbers};
-use crate::table::median;
 
 const SMALL: u64 = 1 << 20;
 const LARGE: u64 = 100 << 30;
@@ -25,7 +24,7 @@ pub fn rows(ground: &Ground<'_>) -> Result<Vec<Row>> {
 }
 
 /// Microseconds of a write and of a read of 4 KiB at random in a sparse file of `size` bytes.
-fn sparse(path: &Path, size: u64) -> Result<(f64, f64)> {
+fn sparse(path: &Path, size: u64) -> Result<(Vec<f64>, Vec<f64>)> {
     let data = Numbers(31).bytes(4096);
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     file.set_len(size)?;
@@ -48,7 +47,7 @@ fn sparse(path: &Path, size: u64) -> Result<(f64, f64)> {
             })
         })?);
     }
-    Ok((median(writes), median(reads)))
+    Ok((writes, reads))
 }
 
 /// Offsets of pages in no order, none of them twice, because the kernel would not ask for it again: so many of `pages` as a small

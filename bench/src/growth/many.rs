@@ -17,7 +17,6 @@ use rustix::fs::{AtFlags, CWD, statat};
 use super::{REPEATED, Row, timed};
 use crate::contender::Mounted;
 use crate::ground::{Ground, Numbers};
-use crate::table::median;
 
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
@@ -47,13 +46,13 @@ pub fn rows(whose: &str, few: &Ground<'_>, many: &Ground<'_>) -> Result<Vec<Row>
             costs[2].push(volume.read(round)?);
         }
     }
-    let [few_costs, many_costs] = costs.map(|of_volume| of_volume.map(median));
     let what = ["create a file, among", "stat, of", "open and read, of"];
-    let row = |at: usize| {
-        let name = format!("{whose}: {} {} and {} files", what[at], few.count, many.count);
-        Row::new(name, few_costs[at], many_costs[at])
+    let [few_costs, many_costs] = costs;
+    let timed = what.into_iter().zip(few_costs).zip(many_costs);
+    let row = |((what, little), much)| {
+        Row::new(format!("{whose}: {what} {} and {} files", few.count, many.count), little, much)
     };
-    Ok((0..what.len()).map(row).collect())
+    Ok(timed.map(row).collect())
 }
 
 /// Walks the volume with many files, and says how much memory its server ever had.

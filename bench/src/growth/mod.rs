@@ -15,9 +15,10 @@ use crate::Options;
 use crate::contender::{Contender, Mounted};
 use crate::ground::{Ground, Numbers};
 use crate::measure::{with_mounts, within};
+use crate::table::median;
 
 /// How often each thing is timed; the median counts.
-const REPEATED: usize = 5;
+const REPEATED: usize = 9;
 /// The most that the larger one may cost of the smaller one to be called flat.
 const FLAT: f64 = 1.25;
 /// Sizes of files whose place on the storage is shown, and how it is said.
@@ -46,24 +47,27 @@ fn grow(ours: [&Ground<'_>; 2], floor: [&Ground<'_>; 2], large: &Mounted) -> Res
     Ok(table(&rows) + &walked + "\n" + &table(&large::rows(ours[0])?) + &space(ours[0])?)
 }
 
-/// Something that was timed: microseconds of an operation with little and with much.
+/// Something that was timed: microseconds of an operation with little and with much, and what the one is of the other.
 struct Row {
     what: String,
     little: f64,
     much: f64,
+    ratio: f64,
 }
 
 impl Row {
-    fn new(what: String, little: f64, much: f64) -> Self {
-        Self { what, little, much }
+    /// From what was timed in each round; the ratio is the median of those of the rounds.
+    fn new(what: String, little: Vec<f64>, much: Vec<f64>) -> Self {
+        let ratio = median(little.iter().zip(&much).map(|(little, much)| much / little).collect());
+        Self { what, little: median(little), much: median(much), ratio }
     }
 }
 
 fn table(rows: &[Row]) -> String {
     let mut text = "| microseconds of an operation | little | much | |\n|---|---:|---:|---|\n".to_owned();
-    for Row { what, little, much } in rows {
-        let verdict = if much / little <= FLAT { "flat" } else { "**not flat**" };
-        text += &format!("| {what} | {little:.1} | {much:.1} | {:.2}, {verdict} |\n", much / little);
+    for Row { what, little, much, ratio } in rows {
+        let verdict = if *ratio <= FLAT { "flat" } else { "**not flat**" };
+        text += &format!("| {what} | {little:.1} | {much:.1} | {ratio:.2}, {verdict} |\n");
     }
     text
 }
@@ -94,7 +98,10 @@ mod tests {
 
     #[test]
     fn a_cost_that_grows_is_called_so() {
-        let text = table(&[Row::new("a".into(), 10.0, 12.0), Row::new("b".into(), 10.0, 13.0)]);
+        let text = table(&[
+            Row::new("a".into(), vec![10.0], vec![12.0]),
+            Row::new("b".into(), vec![10.0], vec![13.0]),
+        ]);
         assert!(
             text.contains("| a | 10.0 | 12.0 | 1.20, flat |") && text.contains("1.30, **not flat**"),
             "{text}"

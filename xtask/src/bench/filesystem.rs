@@ -62,7 +62,7 @@ pub fn options(places: &Places, amount: &Amount<'_>) -> Result<String> {
 pub fn growth(places: &Places, amount: &Amount<'_>) -> Result<String> {
     let table = run(places, &["growth", "--storage", MEMORY, "--minutes", "12"], amount)?;
     Ok(format!(
-        "Release build, on {}, on a tmpfs. Medians of five times 1,000 operations with cold caches, on both volumes in turn; the floor is the \
+        "Release build, on {}, on a tmpfs. Medians of nine times 1,000 operations with cold caches, on both volumes in turn; the floor is the \
          transport without encryption.\n\n{table}",
         report::machine()
     ))
