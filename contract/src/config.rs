@@ -48,50 +48,78 @@ pub struct Profile {
 
 /// The vendor and its address of the root key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Provider {
     /// IBM Key Protect.
-    KeyProtect {
-        /// `https://REGION.kms.cloud.ibm.com`, without path.
-        endpoint: String,
-        /// `https://iam.cloud.ibm.com`, without path.
-        iam_endpoint: String,
-        /// The instance's GUID.
-        instance: String,
-        /// Id or alias of the root key.
-        root_key: String,
-        /// Key ring of the root key; absent: the service searches all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        key_ring: Option<String>,
-    },
+    KeyProtect(KeyProtect),
     /// HashiCorp Vault or OpenBao Transit.
-    Transit {
-        /// `https://HOST:8200`, without path.
-        endpoint: String,
-        /// Namespace of engine and login; absent: the root namespace.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        namespace: Option<String>,
-        /// Mount path of the engine.
-        mount: String,
-        /// Name of the root key.
-        key: String,
-    },
+    Transit(Transit),
+}
+
+impl Provider {
+    /// The root key, as its vendor calls it.
+    pub fn root_key(&self) -> &str {
+        match self {
+            Self::KeyProtect(spec) => &spec.root_key,
+            Self::Transit(spec) => &spec.key,
+        }
+    }
+}
+
+/// A root key in IBM Key Protect: public, private and Dedicated endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyProtect {
+    /// `https://REGION.kms.cloud.ibm.com`, without path.
+    pub endpoint: String,
+    /// `https://iam.cloud.ibm.com`, without path.
+    pub iam_endpoint: String,
+    /// The instance's GUID.
+    pub instance: String,
+    /// Id or alias of the root key.
+    pub root_key: String,
+    /// Key ring of the root key; absent: the service searches all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_ring: Option<String>,
+}
+
+impl KeyProtect {
+    /// A root key of an instance whose address serves IAM too, as that of devkms does.
+    pub fn at(url: &str, instance: &str, root_key: &str) -> Self {
+        let (instance, root_key) = (instance.into(), root_key.into());
+        Self { endpoint: url.into(), iam_endpoint: url.into(), instance, root_key, key_ring: None }
+    }
+}
+
+/// A root key in a Transit engine of HashiCorp Vault or OpenBao.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transit {
+    /// `https://HOST:8200`, without path.
+    pub endpoint: String,
+    /// Namespace of engine and login; absent: the root namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Mount path of the engine, such as `transit`.
+    pub mount: String,
+    /// Name of the root key.
+    pub key: String,
 }
 
 /// How to authenticate with the KMS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Credential {
-    /// An API key in a file that may change at any time.
+    /// An API key of IBM Cloud in a file that may change at any time.
     ApiKeyFile {
         /// Absolute path.
         path: String,
     },
-    /// A trusted profile, by a projected service account token.
+    /// A trusted profile of IBM Cloud, by a projected service account token.
     TrustedProfile {
         /// Id of the trusted profile.
         profile_id: String,
-        /// Absolute path of the token.
+        /// Absolute path of the token, read again for each login.
         token_path: String,
     },
     /// A token of Vault or OpenBao in a file that may change at any time.
@@ -114,7 +142,7 @@ pub enum Credential {
         mount: String,
         /// The role's name.
         role: String,
-        /// Absolute path of the token.
+        /// Absolute path of the token, read again for each login.
         token_path: String,
     },
 }

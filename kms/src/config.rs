@@ -2,123 +2,32 @@
 //!
 //! Invariant: it names files that hold secrets, and holds none itself.
 
+use contract::config::{Credential, Provider};
 use serde::{Deserialize, Serialize};
 
 use crate::key::KeyRef;
 
-/// A provider and the root key in it.
+/// A provider, the root key in it, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
-pub enum ProviderConfig {
-    /// IBM Key Protect.
-    KeyProtect(KeyProtectConfig),
-    /// HashiCorp Vault or OpenBao Transit.
-    Transit(TransitConfig),
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// Where the root key lives.
+    pub provider: Provider,
+    /// How to authenticate; a credential of another provider is refused.
+    pub credential: Credential,
+    /// Certificate authorities that alone are trusted; absent: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
+    /// Development only: `http` is accepted for loopback addresses.
+    #[serde(default)]
+    pub allow_loopback_http: bool,
 }
 
 impl ProviderConfig {
     /// The root key that this configuration names.
     pub fn key_ref(&self) -> KeyRef {
-        match self {
-            Self::KeyProtect(config) => KeyRef(config.root_key.clone()),
-            Self::Transit(config) => KeyRef(config.key.clone()),
-        }
+        KeyRef(self.provider.root_key().into())
     }
-}
-
-/// IBM Key Protect: public, private and Dedicated endpoints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KeyProtectConfig {
-    /// `https://REGION.kms.cloud.ibm.com`, without path.
-    pub endpoint: String,
-    /// `https://iam.cloud.ibm.com`, without path.
-    pub iam_endpoint: String,
-    /// The instance's GUID.
-    pub instance: String,
-    /// Id or alias of the root key.
-    pub root_key: String,
-    /// Key ring of the root key; absent: the service searches all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_ring: Option<String>,
-    /// How to authenticate.
-    pub credential: CredentialSource,
-    /// Certificate authorities that alone are trusted; absent: those of the system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<CaSource>,
-    /// Development only: `http` is accepted for loopback addresses.
-    #[serde(default)]
-    pub allow_loopback_http: bool,
-}
-
-/// How to authenticate with IAM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum CredentialSource {
-    /// An API key in a file, read again whenever it changes.
-    ApiKeyFile {
-        /// Absolute path.
-        path: String,
-    },
-    /// A trusted profile, by a projected service account token.
-    TrustedProfile {
-        /// Id of the trusted profile.
-        profile_id: String,
-        /// Absolute path of the token, read again for each login.
-        token_path: String,
-    },
-}
-
-/// A Transit engine of HashiCorp Vault or OpenBao.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TransitConfig {
-    /// `https://HOST:8200`, without path.
-    pub endpoint: String,
-    /// Namespace of engine and login; absent: the root namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Mount path of the engine, such as `transit`.
-    pub mount: String,
-    /// Name of the root key.
-    pub key: String,
-    /// How to authenticate.
-    pub credential: TransitCredential,
-    /// Certificate authorities that alone are trusted; absent: those of the system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<CaSource>,
-    /// Development only: `http` is accepted for loopback addresses.
-    #[serde(default)]
-    pub allow_loopback_http: bool,
-}
-
-/// How to authenticate with Vault or OpenBao.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum TransitCredential {
-    /// A token in a file, read again whenever it changes, and prolonged where it may be.
-    TokenFile {
-        /// Absolute path.
-        path: String,
-    },
-    /// An AppRole.
-    AppRole {
-        /// Mount path of the auth method, such as `approle`.
-        mount: String,
-        /// The role's id, which is no secret.
-        role_id: String,
-        /// Absolute path of the secret id, read again whenever it changes.
-        secret_id_path: String,
-    },
-    /// A projected service account token, shown to the auth method `kubernetes` or `jwt`.
-    Kubernetes {
-        /// Mount path of the auth method, such as `kubernetes`.
-        mount: String,
-        /// The role's name.
-        role: String,
-        /// Absolute path of the token, read again for each login.
-        token_path: String,
-    },
 }
 
 /// PEM certificates.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::config::Provider;
 use secrecy::SecretString;
 
 use crate::admin::KmsAdmin;
@@ -116,12 +117,12 @@ pub fn connect_admin(
     secret: Option<SecretString>,
     options: &Options,
 ) -> Result<Arc<dyn KmsAdmin>, ConfigError> {
-    let (admin, name): (Arc<dyn KmsAdmin>, _) = match config {
-        ProviderConfig::KeyProtect(config) => {
-            (Arc::new(KeyProtect::new(config, secret, options)?), key_protect::PROVIDER)
+    let (admin, name): (Arc<dyn KmsAdmin>, _) = match &config.provider {
+        Provider::KeyProtect(spec) => {
+            (Arc::new(KeyProtect::new(spec, config, secret, options)?), key_protect::PROVIDER)
         }
-        ProviderConfig::Transit(config) => {
-            (Arc::new(Transit::new(config, secret, options)?), transit::PROVIDER)
+        Provider::Transit(spec) => {
+            (Arc::new(Transit::new(spec, config, secret, options)?), transit::PROVIDER)
         }
     };
     Ok(Arc::new(AuditedAdmin::new(admin, name, &options.observer)))
@@ -132,9 +133,9 @@ fn build(
     secret: Option<SecretString>,
     options: &Options,
 ) -> Result<Arc<dyn Kms>, ConfigError> {
-    let provider: Arc<dyn Kms> = match config {
-        ProviderConfig::KeyProtect(config) => Arc::new(KeyProtect::new(config, secret, options)?),
-        ProviderConfig::Transit(config) => Arc::new(Transit::new(config, secret, options)?),
+    let provider: Arc<dyn Kms> = match &config.provider {
+        Provider::KeyProtect(spec) => Arc::new(KeyProtect::new(spec, config, secret, options)?),
+        Provider::Transit(spec) => Arc::new(Transit::new(spec, config, secret, options)?),
     };
     Ok(decorate(provider, options))
 }

@@ -24,10 +24,7 @@ mod service;
 mod transit;
 
 pub use call::{CallCtx, CorrelationId, EncCtx, Op};
-pub use config::{
-    CaSource, ConfigError, CredentialSource, KeyProtectConfig, ProviderConfig, TransitConfig,
-    TransitCredential,
-};
+pub use config::{CaSource, ConfigError, ProviderConfig};
 pub use connect::{BreakerPolicy, Options, RetryPolicy, connect, connect_admin, connect_with_secret};
 pub use error::{ErrorContext, ErrorKind, KmsError, Outage, Result};
 pub use key::{

@@ -5,7 +5,7 @@
 use api::binding::{SuspensionMode, Wrapping};
 use api::profile::{Credential as Declared, KmsProfileSpec};
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
-use contract::config::{Ownership, Profile, Provider, Suspension, Volume};
+use contract::config::{KeyProtect, Ownership, Profile, Provider, Suspension, Transit, Volume};
 use contract::names::{CA_DIR, CREDENTIALS_DIR};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -50,19 +50,21 @@ pub fn profile(
 /// Where the root key lives; `None`: this version does not know the provider.
 pub fn provider(spec: &KmsProfileSpec) -> Option<Provider> {
     if let Some(spec) = &spec.key_protect {
-        return Some(Provider::KeyProtect {
+        return Some(Provider::KeyProtect(KeyProtect {
             endpoint: spec.endpoint.clone(),
             iam_endpoint: spec.iam_endpoint.clone(),
             instance: spec.instance.clone(),
             root_key: spec.root_key.clone(),
             key_ring: spec.key_ring.clone(),
-        });
+        }));
     }
-    spec.transit.as_ref().map(|spec| Provider::Transit {
-        endpoint: spec.endpoint.clone(),
-        namespace: spec.namespace.clone(),
-        mount: spec.mount.clone(),
-        key: spec.key.clone(),
+    spec.transit.as_ref().map(|spec| {
+        Provider::Transit(Transit {
+            endpoint: spec.endpoint.clone(),
+            namespace: spec.namespace.clone(),
+            mount: spec.mount.clone(),
+            key: spec.key.clone(),
+        })
     })
 }
 

@@ -26,3 +26,5 @@ pub mod webhook;
 pub const API_TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// The operator's own service account token for the KMS's identity service, where the chart projects one.
 pub const IDENTITY_TOKEN_FILE: &str = "/var/run/secrets/cofferdam/identity/token";
+/// The directory in which that token lies.
+pub const IDENTITY_TOKEN_DIR: &str = "/var/run/secrets/cofferdam/identity";

@@ -6,12 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::config::{Credential, Profile, Provider};
+use contract::config::{Profile, Provider};
 use kms::observe::Observer;
-use kms::{
-    CaSource, ConfigError, CredentialSource, KeyProtectConfig, Options, ProviderConfig, TransitConfig,
-    TransitCredential,
-};
+use kms::{CaSource, ConfigError, Options, ProviderConfig};
 
 use crate::keys::RootKey;
 
@@ -61,80 +58,41 @@ pub fn connect(
     let lifetimes = Lifetimes::of(profile);
     let options =
         Options { cache_ttl: lifetimes.ttl, outage_grace: lifetimes.grace, observer, ..Options::default() };
-    let (config, provider) = provider_config(profile, transport)?;
+    let config = ProviderConfig {
+        provider: profile.provider.clone(),
+        credential: profile.credential.clone(),
+        ca: profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() }),
+        allow_loopback_http: transport == Transport::LoopbackHttp,
+    };
     let kms = kms::connect(&config, &options)?;
-    Ok(Arc::new(RootKey::new(kms, config.key_ref(), provider)))
+    Ok(Arc::new(RootKey::new(kms, config.key_ref(), named(&config.provider))))
 }
 
-/// The provider as the KMS crate and as a volume's headers name it.
-fn provider_config(
-    profile: &Profile,
-    transport: Transport,
-) -> Result<(ProviderConfig, envelope::Provider), ConfigError> {
-    let ca = profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() });
-    let allow_loopback_http = transport == Transport::LoopbackHttp;
-    match profile.provider.clone() {
-        Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring } => {
-            let credential = key_protect(&profile.credential)?;
-            let config = KeyProtectConfig {
-                endpoint,
-                iam_endpoint,
-                instance,
-                root_key,
-                key_ring,
-                credential,
-                ca,
-                allow_loopback_http,
-            };
-            Ok((ProviderConfig::KeyProtect(config), envelope::Provider::KeyProtect))
-        }
-        Provider::Transit { endpoint, namespace, mount, key } => {
-            let credential = transit(&profile.credential)?;
-            let config =
-                TransitConfig { endpoint, namespace, mount, key, credential, ca, allow_loopback_http };
-            Ok((ProviderConfig::Transit(config), envelope::Provider::Transit))
-        }
-    }
-}
-
-fn key_protect(credential: &Credential) -> Result<CredentialSource, ConfigError> {
-    match credential.clone() {
-        Credential::ApiKeyFile { path } => Ok(CredentialSource::ApiKeyFile { path }),
-        Credential::TrustedProfile { profile_id, token_path } => {
-            Ok(CredentialSource::TrustedProfile { profile_id, token_path })
-        }
-        _ => Err(ConfigError::Credential),
-    }
-}
-
-fn transit(credential: &Credential) -> Result<TransitCredential, ConfigError> {
-    match credential.clone() {
-        Credential::TokenFile { path } => Ok(TransitCredential::TokenFile { path }),
-        Credential::AppRole { mount, role_id, secret_id_path } => {
-            Ok(TransitCredential::AppRole { mount, role_id, secret_id_path })
-        }
-        Credential::Kubernetes { mount, role, token_path } => {
-            Ok(TransitCredential::Kubernetes { mount, role, token_path })
-        }
-        _ => Err(ConfigError::Credential),
+/// The provider's name in a volume's headers.
+fn named(provider: &Provider) -> envelope::Provider {
+    match provider {
+        Provider::KeyProtect(_) => envelope::Provider::KeyProtect,
+        Provider::Transit(_) => envelope::Provider::Transit,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use contract::config::{Credential, KeyProtect, Transit};
+
     use super::*;
 
     fn profile(endpoint: &str) -> Profile {
         Profile {
             namespace: "n".into(),
             name: "p".into(),
-            provider: Provider::KeyProtect {
+            provider: Provider::KeyProtect(KeyProtect {
                 endpoint: endpoint.into(),
                 iam_endpoint: "https://i".into(),
                 instance: "x".into(),
                 root_key: "r".into(),
                 key_ring: None,
-            },
+            }),
             credential: Credential::ApiKeyFile { path: "/k".into() },
             ca_file: None,
             poll_seconds: 0,
@@ -156,12 +114,12 @@ mod tests {
 
     #[test]
     fn a_credential_fits_its_provider_or_nothing_is_connected() {
-        let transit = Provider::Transit {
+        let transit = Provider::Transit(Transit {
             endpoint: "https://bao:8200".into(),
             namespace: None,
             mount: "transit".into(),
             key: "k".into(),
-        };
+        });
         let role = Credential::Kubernetes {
             mount: "kubernetes".into(),
             role: "r".into(),
@@ -173,13 +131,14 @@ mod tests {
                 credential: credential.clone(),
                 ..profile("https://k")
             };
-            provider_config(&profile, Transport::Https).map(|(_, provider)| provider)
+            let connected = connect(&profile, Transport::Https, Arc::new(kms::observe::Unobserved));
+            connected.map(|_| named(provider))
         };
         let Profile { provider, credential, .. } = profile("https://k");
-        assert_eq!(of(&provider, &credential), Ok(envelope::Provider::KeyProtect));
-        assert_eq!(of(&transit, &role), Ok(envelope::Provider::Transit));
-        assert_eq!(of(&transit, &credential), Err(ConfigError::Credential));
-        assert_eq!(of(&provider, &role), Err(ConfigError::Credential));
+        assert_eq!(of(&provider, &credential).ok(), Some(envelope::Provider::KeyProtect));
+        assert_eq!(of(&transit, &role).ok(), Some(envelope::Provider::Transit));
+        assert_eq!(of(&transit, &credential).err(), Some(ConfigError::Credential));
+        assert_eq!(of(&provider, &role).err(), Some(ConfigError::Credential));
     }
 
     #[test]

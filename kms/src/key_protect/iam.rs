@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contract::config::Credential;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::PROVIDER;
 use crate::auth::{Identity, Issued, LoginError, ReadSecret, SecretSource};
 use crate::call::CallCtx;
-use crate::config::CredentialSource;
+use crate::config::ConfigError;
 use crate::error::{ErrorKind, Outage};
 use crate::http::endpoint::Endpoint;
 use crate::http::watched::Stamp;
@@ -40,16 +41,17 @@ impl Iam {
     pub(super) fn new(
         http: Arc<Http>,
         endpoint: Endpoint,
-        source: &CredentialSource,
+        credential: &Credential,
         given: Option<SecretString>,
-    ) -> Self {
-        let (grant, path) = match source {
-            CredentialSource::ApiKeyFile { path } => (Grant::ApiKey, path),
-            CredentialSource::TrustedProfile { profile_id, token_path } => {
-                (Grant::TrustedProfile { profile_id: profile_id.clone() }, token_path)
+    ) -> Result<Self, ConfigError> {
+        let grant = match credential {
+            Credential::ApiKeyFile { .. } => Grant::ApiKey,
+            Credential::TrustedProfile { profile_id, .. } => {
+                Grant::TrustedProfile { profile_id: profile_id.clone() }
             }
+            _ => return Err(ConfigError::Credential),
         };
-        Self { http, endpoint, grant, secret: SecretSource::new(path, given) }
+        Ok(Self { http, endpoint, grant, secret: SecretSource::new(credential.path(), given) })
     }
 }
 

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 
 use crate::auth::Tokens;
 use crate::call::{CallCtx, EncCtx, Op};
-use crate::config::{ConfigError, KeyProtectConfig};
+use crate::config::{ConfigError, ProviderConfig};
 use crate::connect::Options;
 use crate::error::{ErrorKind, Result};
 use crate::http::endpoint::Endpoint;
@@ -45,22 +45,14 @@ pub(crate) struct KeyProtect {
 impl KeyProtect {
     /// Checks the configuration; makes no call. With `secret`, the credential's file is not read.
     pub(crate) fn new(
-        config: &KeyProtectConfig,
+        spec: &contract::config::KeyProtect,
+        config: &ProviderConfig,
         secret: Option<SecretString>,
         options: &Options,
     ) -> std::result::Result<Self, ConfigError> {
-        let KeyProtectConfig {
-            endpoint,
-            iam_endpoint,
-            instance,
-            root_key,
-            key_ring,
-            credential,
-            ca,
-            allow_loopback_http,
-        } = config;
-        let endpoint = Endpoint::parse("endpoint", endpoint, *allow_loopback_http)?;
-        let iam_endpoint = Endpoint::parse("iamEndpoint", iam_endpoint, *allow_loopback_http)?;
+        let contract::config::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring } = spec;
+        let endpoint = Endpoint::parse("endpoint", endpoint, config.allow_loopback_http)?;
+        let iam_endpoint = Endpoint::parse("iamEndpoint", iam_endpoint, config.allow_loopback_http)?;
         check_id("instance", instance)?;
         check_id("rootKey", root_key)?;
         if let Some(ring) = key_ring {
@@ -69,10 +61,10 @@ impl KeyProtect {
         let http = Arc::new(Http::new(HttpConfig {
             attempt_timeout: options.attempt_timeout,
             connect_timeout: options.connect_timeout,
-            ca: ca.clone(),
+            ca: config.ca.clone(),
             https_only: endpoint.is_https() && iam_endpoint.is_https(),
         })?);
-        let iam = Iam::new(Arc::clone(&http), iam_endpoint, credential, secret);
+        let iam = Iam::new(Arc::clone(&http), iam_endpoint, &config.credential, secret)?;
         let tokens = Arc::new(Tokens::new(Box::new(iam), Arc::clone(&options.observer)));
         let exchange =
             Exchange { http, tokens, endpoint, instance: instance.clone(), key_ring: key_ring.clone() };

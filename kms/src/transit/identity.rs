@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contract::config::Credential;
 use reqwest::Method;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use super::verdict;
 use super::wire::Data;
 use crate::auth::{Identity, Issued, LONGEST_LIFE, LoginError, ReadSecret, SecretSource, Token};
 use crate::call::CallCtx;
-use crate::config::TransitCredential;
+use crate::config::ConfigError;
 use crate::error::ErrorKind;
 use crate::http::watched::Stamp;
 use crate::http::{Reply, json_body};
@@ -64,17 +65,22 @@ struct OwnToken {
 
 impl VaultIdentity {
     /// With `given`, the configured file is not touched.
-    pub(super) fn new(server: Arc<Server>, source: &TransitCredential, given: Option<SecretString>) -> Self {
-        let (method, path) = match source {
-            TransitCredential::TokenFile { path } => (AuthMethod::Token, path),
-            TransitCredential::AppRole { mount, role_id, secret_id_path } => {
-                (AuthMethod::AppRole { mount: mount.clone(), role_id: role_id.clone() }, secret_id_path)
+    pub(super) fn new(
+        server: Arc<Server>,
+        credential: &Credential,
+        given: Option<SecretString>,
+    ) -> Result<Self, ConfigError> {
+        let method = match credential {
+            Credential::TokenFile { .. } => AuthMethod::Token,
+            Credential::AppRole { mount, role_id, .. } => {
+                AuthMethod::AppRole { mount: mount.clone(), role_id: role_id.clone() }
             }
-            TransitCredential::Kubernetes { mount, role, token_path } => {
-                (AuthMethod::Kubernetes { mount: mount.clone(), role: role.clone() }, token_path)
+            Credential::Kubernetes { mount, role, .. } => {
+                AuthMethod::Kubernetes { mount: mount.clone(), role: role.clone() }
             }
+            _ => return Err(ConfigError::Credential),
         };
-        Self { server, method, secret: SecretSource::new(path, given) }
+        Ok(Self { server, method, secret: SecretSource::new(credential.path(), given) })
     }
 
     /// What the server says of a token that somebody else made.

@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contract::config::Credential;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::auth::Tokens;
 use crate::call::{CallCtx, EncCtx, Op};
-use crate::config::{ConfigError, TransitConfig, TransitCredential};
+use crate::config::{ConfigError, ProviderConfig};
 use crate::connect::Options;
 use crate::error::{ErrorKind, KmsError, Result};
 use crate::http::endpoint::Endpoint;
@@ -46,36 +47,37 @@ pub(crate) struct Transit {
 impl Transit {
     /// Checks the configuration; makes no call. With `secret`, the credential's file is not read.
     pub(crate) fn new(
-        config: &TransitConfig,
+        spec: &contract::config::Transit,
+        config: &ProviderConfig,
         secret: Option<SecretString>,
         options: &Options,
     ) -> std::result::Result<Self, ConfigError> {
-        let TransitConfig { endpoint, namespace, mount, key, credential, ca, allow_loopback_http } = config;
-        let endpoint = Endpoint::parse("endpoint", endpoint, *allow_loopback_http)?;
+        let contract::config::Transit { endpoint, namespace, mount, key } = spec;
+        let endpoint = Endpoint::parse("endpoint", endpoint, config.allow_loopback_http)?;
         check_path("mount", mount)?;
         check_name("key", key)?;
         if let Some(namespace) = namespace {
             check_path("namespace", namespace)?;
         }
-        match credential {
-            TransitCredential::TokenFile { .. } => {}
-            TransitCredential::AppRole { mount, role_id, .. } => {
+        match &config.credential {
+            Credential::AppRole { mount, role_id, .. } => {
                 check_path("credential.mount", mount)?;
                 check_text("credential.roleId", role_id)?;
             }
-            TransitCredential::Kubernetes { mount, role, .. } => {
+            Credential::Kubernetes { mount, role, .. } => {
                 check_path("credential.mount", mount)?;
                 check_text("credential.role", role)?;
             }
+            _ => {}
         }
         let http = Http::new(HttpConfig {
             attempt_timeout: options.attempt_timeout,
             connect_timeout: options.connect_timeout,
-            ca: ca.clone(),
+            ca: config.ca.clone(),
             https_only: endpoint.is_https(),
         })?;
         let server = Arc::new(Server { http, endpoint, namespace: namespace.clone() });
-        let identity = VaultIdentity::new(Arc::clone(&server), credential, secret);
+        let identity = VaultIdentity::new(Arc::clone(&server), &config.credential, secret)?;
         let tokens = Arc::new(Tokens::new(Box::new(identity), Arc::clone(&options.observer)));
         let exchange = Exchange { server, tokens, mount: mount.clone() };
         Ok(Self { exchange, caps: caps(), known: Mutex::default() })

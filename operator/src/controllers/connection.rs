@@ -8,13 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::KmsProfile;
 use api::condition::reasons;
 use api::profile::{CaBundle, Credential, KmsProfileSpec};
-use contract::config::Provider;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kms::admin::KmsAdmin;
-use kms::{
-    CaSource, CredentialSource, KeyProtectConfig, Kms, KmsError, Options, ProviderConfig, SecretString,
-    TransitConfig, TransitCredential,
-};
+use kms::{CaSource, ConfigError, Kms, KmsError, Options, ProviderConfig, SecretString};
 use kube::{Api, Client, ResourceExt};
 use sha2::{Digest, Sha256};
 
@@ -117,71 +113,16 @@ fn config(
     credential: &Credential,
     ca: Option<String>,
 ) -> Result<ProviderConfig, ProfileProblem> {
+    let Some(provider) = injection_config::provider(spec) else {
+        let message = "this version supports keyProtect and transit";
+        return Err(declared(reasons::PROVIDER_NOT_SUPPORTED, message));
+    };
+    // A secret is handed over with the connection: the operator reads no file but that of its own identity token.
+    let credential = credentials::in_directory(credential, crate::IDENTITY_TOKEN_DIR);
+    let credential =
+        credential.ok_or_else(|| declared(reasons::INVALID_SPEC, ConfigError::Credential.to_string()))?;
     let ca = ca.map(|pem| CaSource::Pem { pem });
-    match injection_config::provider(spec) {
-        Some(Provider::KeyProtect { endpoint, iam_endpoint, instance, root_key, key_ring }) => {
-            let credential = key_protect(credential).ok_or_else(misfit)?;
-            let allow_loopback_http = false;
-            Ok(ProviderConfig::KeyProtect(KeyProtectConfig {
-                endpoint,
-                iam_endpoint,
-                instance,
-                root_key,
-                key_ring,
-                credential,
-                ca,
-                allow_loopback_http,
-            }))
-        }
-        Some(Provider::Transit { endpoint, namespace, mount, key }) => {
-            let credential = transit(credential).ok_or_else(misfit)?;
-            let allow_loopback_http = false;
-            Ok(ProviderConfig::Transit(TransitConfig {
-                endpoint,
-                namespace,
-                mount,
-                key,
-                credential,
-                ca,
-                allow_loopback_http,
-            }))
-        }
-        None => {
-            Err(declared(reasons::PROVIDER_NOT_SUPPORTED, "this version supports keyProtect and transit"))
-        }
-    }
-}
-
-fn misfit() -> ProfileProblem {
-    declared(reasons::INVALID_SPEC, "the credential is not one of this provider")
-}
-
-// A secret is handed over with the connection: the operator has no such files.
-
-fn key_protect(credential: &Credential) -> Option<CredentialSource> {
-    if let Some(trusted) = &credential.trusted_profile {
-        let token_path = crate::IDENTITY_TOKEN_FILE.into();
-        return Some(CredentialSource::TrustedProfile { profile_id: trusted.id.clone(), token_path });
-    }
-    credential.api_key_secret.as_ref().map(|_| CredentialSource::ApiKeyFile { path: "apiKey".into() })
-}
-
-fn transit(credential: &Credential) -> Option<TransitCredential> {
-    if let Some(role) = &credential.kubernetes {
-        return Some(TransitCredential::Kubernetes {
-            mount: role.mount.clone(),
-            role: role.role.clone(),
-            token_path: crate::IDENTITY_TOKEN_FILE.into(),
-        });
-    }
-    if let Some(role) = &credential.app_role {
-        return Some(TransitCredential::AppRole {
-            mount: role.mount.clone(),
-            role_id: role.role_id.clone(),
-            secret_id_path: "secretId".into(),
-        });
-    }
-    credential.token_secret.as_ref().map(|_| TransitCredential::TokenFile { path: "token".into() })
+    Ok(ProviderConfig { provider, credential, ca, allow_loopback_http: false })
 }
 
 async fn authority(

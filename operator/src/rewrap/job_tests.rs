@@ -1,7 +1,7 @@
 //! The Job of a volume, as the API server will see it.
 #![allow(clippy::unwrap_used)]
 
-use contract::config::{Provider, SidecarConfig};
+use contract::config::{KeyProtect, Provider, SidecarConfig};
 
 use super::*;
 
@@ -195,7 +195,9 @@ fn its_configuration_is_this_volume_alone() {
     assert_eq!((volume.claim.as_str(), volume.name.as_str(), volume.strict), ("files", "data", true));
     assert_eq!(volume.pinned_volume_id.as_deref(), Some("aa"));
     let [profile] = config.profiles.as_slice() else { unreachable!("one profile") };
-    let Provider::KeyProtect { endpoint, .. } = &profile.provider else { unreachable!("Key Protect") };
+    let Provider::KeyProtect(KeyProtect { endpoint, .. }) = &profile.provider else {
+        unreachable!("Key Protect")
+    };
     assert_eq!((endpoint.as_str(), profile.poll_seconds), ("https://kms", 30));
     assert_eq!(profile.ca_file.as_deref(), Some("/cofferdam/ca/kms-main.crt"));
     let job = serde_json::from_value::<Job>(job).unwrap();

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use contract::config::{Credential, Profile, Provider};
+use contract::config::{Credential, KeyProtect, Profile, Provider};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -96,13 +96,13 @@ impl ProfileArgs {
         Ok(Profile {
             namespace: String::new(),
             name: "offline".into(),
-            provider: Provider::KeyProtect {
+            provider: Provider::KeyProtect(KeyProtect {
                 endpoint: need(choose(&self.endpoint, file.endpoint), "endpoint")?,
                 iam_endpoint: iam.unwrap_or_else(|| "https://iam.cloud.ibm.com".into()),
                 instance: need(choose(&self.instance, file.instance), "instance")?,
                 root_key: need(choose(&self.root_key, file.root_key), "root-key")?,
                 key_ring: choose(&self.key_ring, file.key_ring),
-            },
+            }),
             credential: Credential::ApiKeyFile {
                 path: need(choose(&self.api_key_file, file.api_key_file), "api-key-file")?,
             },
@@ -128,7 +128,8 @@ mod tests {
         assert!(matches!(args.profile(), Err(ProfileError::Missing("root-key"))));
         args.root_key = Some("r".into());
         args.endpoint = Some("https://from-flag".into());
-        let Provider::KeyProtect { endpoint, root_key, .. } = args.profile().unwrap().provider else {
+        let Provider::KeyProtect(KeyProtect { endpoint, root_key, .. }) = args.profile().unwrap().provider
+        else {
             unreachable!("offline commands speak to Key Protect")
         };
         assert_eq!((endpoint.as_str(), root_key.as_str()), ("https://from-flag", "r"));

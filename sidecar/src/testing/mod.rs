@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::config::{Credential, Profile, Provider, Suspension, Volume as VolumeConfig, Wrapping};
+use contract::config::{
+    Credential, KeyProtect, Profile, Provider, Suspension, Volume as VolumeConfig, Wrapping,
+};
 use devkms::{Config, Fault, FaultKind, Grant, Role, Rules, Seed, Server};
 use envelope::{BlockCipher, Geometry, HeaderRegion, KeySlot, Ownership, PAGE, PAYLOAD, Preamble};
 use kms::admin::KmsAdmin;
-use kms::{
-    CallCtx, CredentialSource, KeyProtectConfig, KeyRef, Options, ProviderConfig, RetryPolicy, SecretString,
-};
+use kms::{CallCtx, KeyRef, Options, ProviderConfig, RetryPolicy, SecretString};
 
 use crate::keys::{KeySetup, KeyWatch, RootKey, VolumeKeys};
 use crate::profile::Lifetimes;
@@ -73,13 +73,7 @@ impl TestKms {
         Profile {
             namespace: "security".into(),
             name: "root".into(),
-            provider: Provider::KeyProtect {
-                endpoint: url.clone(),
-                iam_endpoint: url,
-                instance: INSTANCE.into(),
-                root_key: KEY.into(),
-                key_ring: None,
-            },
+            provider: Provider::KeyProtect(KeyProtect::at(&url, INSTANCE, KEY)),
             credential: Credential::ApiKeyFile { path: path("key") },
             ca_file: Some(path("kms-ca.crt")),
             poll_seconds: 30,
@@ -143,16 +137,12 @@ pub fn can_mount() -> bool {
 }
 
 fn config(server: &Server) -> ProviderConfig {
-    ProviderConfig::KeyProtect(KeyProtectConfig {
-        endpoint: server.url(),
-        iam_endpoint: server.url(),
-        instance: INSTANCE.into(),
-        root_key: KEY.into(),
-        key_ring: None,
-        credential: CredentialSource::ApiKeyFile { path: "/nowhere".into() },
+    ProviderConfig {
+        provider: Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY)),
+        credential: Credential::ApiKeyFile { path: "/nowhere".into() },
         ca: None,
         allow_loopback_http: true,
-    })
+    }
 }
 
 /// How a sidecar is told to serve a volume.

@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use contract::config::{Credential, KeyProtect, Provider};
 use devkms::{Config, Grant, Role, Rules, Seed, Server};
 use kms::admin::KmsAdmin;
-use kms::{CallCtx, CredentialSource, KeyProtectConfig, KeyRef, Options, ProviderConfig, SecretString};
+use kms::{CallCtx, KeyRef, Options, ProviderConfig, SecretString};
 use serde_json::Value;
 
 pub const INSTANCE: &str = "11111111-1111-4111-8111-111111111111";
@@ -146,14 +147,10 @@ pub fn can_mount() -> bool {
 
 /// How the KMS is reached, whatever the credential.
 pub fn config(server: &Server) -> ProviderConfig {
-    ProviderConfig::KeyProtect(KeyProtectConfig {
-        endpoint: server.url(),
-        iam_endpoint: server.url(),
-        instance: INSTANCE.into(),
-        root_key: KEY.into(),
-        key_ring: None,
-        credential: CredentialSource::ApiKeyFile { path: "/nowhere".into() },
+    ProviderConfig {
+        provider: Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY)),
+        credential: Credential::ApiKeyFile { path: "/nowhere".into() },
         ca: None,
         allow_loopback_http: true,
-    })
+    }
 }

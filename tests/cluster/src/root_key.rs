@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use contract::config::{Credential, KeyProtect, Provider};
 use devkms::{Config, Event, Grant, Role, Rules, Seed, Tls};
 use envelope::{Dek, GroupKey, HeaderRegion, Wrapping};
 use kms::admin::KmsAdmin;
-use kms::{CaSource, CredentialSource, KeyProtectConfig, ProviderConfig};
-use kms::{CallCtx, KeyRef, Kms};
+
+use kms::{CaSource, CallCtx, KeyRef, Kms, ProviderConfig};
 use secrecy::SecretString;
 
 /// The node's address, where pods reach processes of the machine.
@@ -86,16 +87,12 @@ impl RootKey {
             ..Config::ephemeral(seed)
         };
         let kms = devkms::Server::start(config).context("start devkms")?;
-        let provider = ProviderConfig::KeyProtect(KeyProtectConfig {
-            endpoint: kms.https_url(),
-            iam_endpoint: kms.https_url(),
-            instance: INSTANCE.into(),
-            root_key: id.clone(),
-            key_ring: None,
-            credential: CredentialSource::ApiKeyFile { path: "/nonexistent".into() },
+        let provider = ProviderConfig {
+            provider: Provider::KeyProtect(KeyProtect::at(&kms.https_url(), INSTANCE, &id)),
+            credential: Credential::ApiKeyFile { path: "/nonexistent".into() },
             ca: kms.ca_pem().map(|pem| CaSource::Pem { pem: pem.to_owned() }),
             allow_loopback_http: false,
-        });
+        };
         let secret = SecretString::from(ADMIN_API_KEY.to_owned());
         let admin = kms::connect_admin(&provider, Some(secret), &kms::Options::default())?;
         Ok(Self { kms, id, admin, provider, runtime: tokio::runtime::Runtime::new()? })
@@ -143,12 +140,8 @@ impl RootKey {
     }
 
     /// How to reach it, with a credential of somebody's choice.
-    pub(crate) fn reached_with(&self, credential: CredentialSource) -> ProviderConfig {
-        let ProviderConfig::KeyProtect(mut config) = self.provider.clone() else {
-            unreachable!("it is made as Key Protect")
-        };
-        config.credential = credential;
-        ProviderConfig::KeyProtect(config)
+    pub(crate) fn reached_with(&self, credential: Credential) -> ProviderConfig {
+        ProviderConfig { credential, ..self.provider.clone() }
     }
 
     fn connect(&self, api_key: &str) -> Arc<dyn Kms> {

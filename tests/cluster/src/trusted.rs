@@ -3,8 +3,8 @@
 //! Invariant: each trusted profile names the service accounts that it trusts; a namespace is none of them.
 
 use anyhow::Result;
+use contract::config::Credential;
 use devkms::{Grant, Role, TrustedProfile};
-use kms::CredentialSource;
 use xtask::cluster::{Cluster, node};
 
 use crate::root_key::connect;
@@ -36,7 +36,7 @@ impl RootKey {
 
     /// What the KMS says to whoever shows this token for a trusted profile, and asks for an unwrap.
     pub fn unwrap_with_token(&self, trusted_profile: &str, token: &str) -> kms::Result<()> {
-        let credential = CredentialSource::TrustedProfile {
+        let credential = Credential::TrustedProfile {
             profile_id: trusted_profile.into(),
             token_path: "/nonexistent".into(),
         };

@@ -6,11 +6,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use contract::config::{Credential, KeyProtect, Provider};
 use crash::disk::{Bench, Change, Image};
 use crash::states::{Crash, lay};
 use devkms::{Config, Grant, Role, Seed, Server};
 use envelope::Ownership;
-use kms::{CredentialSource, KeyProtectConfig, KeyRef, Options, ProviderConfig, SecretString};
+use kms::{KeyRef, Options, ProviderConfig, SecretString};
 use sidecar::keys::RootKey;
 use sidecar::volume::{self, Purpose, Request, VolumeError};
 
@@ -18,16 +19,12 @@ const INSTANCE: &str = "11111111-1111-4111-8111-111111111111";
 const KEY: &str = "22222222-2222-4222-8222-222222222222";
 
 fn root_key(server: &Server) -> RootKey {
-    let config = ProviderConfig::KeyProtect(KeyProtectConfig {
-        endpoint: server.url(),
-        iam_endpoint: server.url(),
-        instance: INSTANCE.into(),
-        root_key: KEY.into(),
-        key_ring: None,
-        credential: CredentialSource::ApiKeyFile { path: "/nowhere".into() },
+    let config = ProviderConfig {
+        provider: Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY)),
+        credential: Credential::ApiKeyFile { path: "/nowhere".into() },
         ca: None,
         allow_loopback_http: true,
-    });
+    };
     let secret = SecretString::from("data-key".to_owned());
     let kms = kms::connect_with_secret(&config, secret, &Options::default()).unwrap();
     RootKey::new(kms, KeyRef(KEY.into()), envelope::Provider::KeyProtect)

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::kms::admin::KmsAdmin;
-use ::kms::{CallCtx, CredentialSource, KeyProtectConfig, KeyRef, Options, ProviderConfig, SecretString};
+use ::kms::{CallCtx, KeyRef, Options, ProviderConfig, SecretString};
 use anyhow::{Context, Result};
+use contract::config::{Credential, KeyProtect, Provider};
 use devkms::{Config, Grant, Role, Rules, Seed};
 use sidecar::cli::ProfileArgs;
 use sidecar::volume::Volume;
@@ -39,16 +40,12 @@ impl RootKey {
             credential.display()
         );
         std::fs::write(&profile, text)?;
-        let config = ProviderConfig::KeyProtect(KeyProtectConfig {
-            endpoint: url.clone(),
-            iam_endpoint: url,
-            instance: INSTANCE.into(),
-            root_key: KEY.into(),
-            key_ring: None,
-            credential: CredentialSource::ApiKeyFile { path: "/nowhere".into() },
+        let config = ProviderConfig {
+            provider: Provider::KeyProtect(KeyProtect::at(&url, INSTANCE, KEY)),
+            credential: Credential::ApiKeyFile { path: "/nowhere".into() },
             ca: None,
             allow_loopback_http: true,
-        });
+        };
         let secret = Some(SecretString::from("owner-key".to_owned()));
         let admin = ::kms::connect_admin(&config, secret, &Options::default())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

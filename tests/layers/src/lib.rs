@@ -23,7 +23,11 @@ pub const RULES: &[Rule] = &[
         never: &["tokio", "kube", "reqwest", "hyper", "rustix", "nix"],
         own: &[],
     },
-    Rule { part: "cofferdam-kms", never: &["kube", "k8s-openapi", "fuse-backend-rs", "nix"], own: &[] },
+    Rule {
+        part: "cofferdam-kms",
+        never: &["kube", "k8s-openapi", "fuse-backend-rs", "nix"],
+        own: &["cofferdam-contract"],
+    },
     Rule {
         part: "cofferdam-contract",
         never: &["tokio", "kube", "reqwest", "fuse-backend-rs", "serde_json"],

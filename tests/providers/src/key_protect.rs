@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use contract::config::{Credential, Provider};
 use devkms::{Config, Fault, FaultKind, Grant, Role, Seed, Server, StartError};
 use kms::admin::KmsAdmin;
 use kms::{
-    CaSource, CredentialSource, KeyProtectConfig, KeyRef, Kms, Op, Options, ProviderConfig, SecretString,
-    Wrapped, connect, connect_admin, connect_with_secret,
+    CaSource, KeyRef, Kms, Op, Options, ProviderConfig, SecretString, Wrapped, connect, connect_admin,
+    connect_with_secret,
 };
 use serde_json::{Value, json};
 
@@ -78,16 +79,15 @@ impl KeyProtect {
     }
 
     fn config_at(url: &str, path: &str, ca: Option<CaSource>) -> ProviderConfig {
-        ProviderConfig::KeyProtect(KeyProtectConfig {
+        let provider = Provider::KeyProtect(contract::config::KeyProtect {
             endpoint: url.into(),
             iam_endpoint: url.into(),
             instance: INSTANCE.into(),
             root_key: KEY.into(),
             key_ring: None,
-            credential: CredentialSource::ApiKeyFile { path: path.into() },
-            ca,
-            allow_loopback_http: true,
-        })
+        });
+        let credential = Credential::ApiKeyFile { path: path.into() };
+        ProviderConfig { provider, credential, ca, allow_loopback_http: true }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::key::Unwrapped;
 const CTX: [u8; 32] = [1; 32];
 
 async fn unwrap(fake: &Fake, options: &Options) -> Result<Unwrapped, KmsError> {
-    let kms = connect_with_secret(&fake.provider(), SecretString::from(API_KEY), options).unwrap();
+    let kms = connect_with_secret(&fake.config(), SecretString::from(API_KEY), options).unwrap();
     kms.unwrap(&key(), &wrapped(), &CTX, &CallCtx::new()).await
 }
 

@@ -2,7 +2,9 @@
 
 pub(super) use crate::http::fake::*;
 
-use crate::config::{CredentialSource, KeyProtectConfig, ProviderConfig};
+use contract::config::{Credential, KeyProtect, Provider};
+
+use crate::config::ProviderConfig;
 use crate::key::{ContextScheme, KeyRef, KeyVersion, Wrapped};
 
 pub(super) const KEY: &str = "02fd6835-6001-4482-a892-13bd2085f75d";
@@ -44,21 +46,27 @@ impl Fake {
     }
 
     /// A configuration that leads here.
-    pub(super) fn config(&self) -> KeyProtectConfig {
-        KeyProtectConfig {
-            endpoint: format!("http://{}", self.at),
-            iam_endpoint: format!("http://{}", self.at),
-            instance: INSTANCE.into(),
-            root_key: KEY.into(),
-            key_ring: None,
-            credential: CredentialSource::ApiKeyFile { path: "/not/read".into() },
+    pub(super) fn config(&self) -> ProviderConfig {
+        self.config_of(self.root_key())
+    }
+
+    pub(super) fn config_of(&self, root_key: KeyProtect) -> ProviderConfig {
+        ProviderConfig {
+            provider: Provider::KeyProtect(root_key),
+            credential: Credential::ApiKeyFile { path: "/not/read".into() },
             ca: None,
             allow_loopback_http: true,
         }
     }
 
-    pub(super) fn provider(&self) -> ProviderConfig {
-        ProviderConfig::KeyProtect(self.config())
+    pub(super) fn root_key(&self) -> KeyProtect {
+        KeyProtect {
+            endpoint: format!("http://{}", self.at),
+            iam_endpoint: format!("http://{}", self.at),
+            instance: INSTANCE.into(),
+            root_key: KEY.into(),
+            key_ring: None,
+        }
     }
 }
 

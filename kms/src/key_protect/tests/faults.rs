@@ -12,11 +12,12 @@ use crate::connect::{Options, RetryPolicy, connect_with_secret};
 use crate::error::KmsError;
 use crate::key::PlainKey;
 use crate::service::Kms;
+use contract::config::KeyProtect;
 
 const CTX: [u8; 32] = [1; 32];
 
 fn kms(fake: &Fake, options: &Options) -> Arc<dyn Kms> {
-    connect_with_secret(&fake.provider(), SecretString::from(API_KEY), options).unwrap()
+    connect_with_secret(&fake.config(), SecretString::from(API_KEY), options).unwrap()
 }
 
 /// The error of every operation.
@@ -84,9 +85,8 @@ async fn a_501_is_not_tried_again() {
 #[tokio::test]
 async fn a_kms_that_is_not_there_is_unreachable() {
     let fake = Fake::start(|_| Say::Reset).await;
-    let mut config = fake.config();
-    config.endpoint = "http://127.0.0.1:1".into();
-    let config = crate::ProviderConfig::KeyProtect(config);
+    let nowhere = KeyProtect { endpoint: "http://127.0.0.1:1".into(), ..fake.root_key() };
+    let config = fake.config_of(nowhere);
     let kms = connect_with_secret(&config, SecretString::from(API_KEY), &bare()).unwrap();
     for error in all_errors(&kms).await {
         assert_eq!(error.reason(), "KmsUnreachable");

@@ -8,21 +8,22 @@ use tokio::time::Instant;
 
 use super::fake::*;
 use crate::call::CallCtx;
-use crate::config::{CredentialSource, KeyProtectConfig, ProviderConfig};
+use crate::config::ProviderConfig;
 use crate::connect::{Options, RetryPolicy, connect, connect_with_secret};
 use crate::error::ErrorKind;
 use crate::service::Kms;
+use contract::config::Credential;
 
 fn metadata() -> Say {
     ok(format!(r#"{{"resources":[{{"id":"{KEY}","state":1}}]}}"#))
 }
 
 fn given(fake: &Fake) -> Arc<dyn Kms> {
-    connect_with_secret(&fake.provider(), SecretString::from(API_KEY), &bare()).unwrap()
+    connect_with_secret(&fake.config(), SecretString::from(API_KEY), &bare()).unwrap()
 }
 
-fn by_file(fake: &Fake, credential: CredentialSource) -> Arc<dyn Kms> {
-    let config = ProviderConfig::KeyProtect(KeyProtectConfig { credential, ..fake.config() });
+fn by_file(fake: &Fake, credential: Credential) -> Arc<dyn Kms> {
+    let config = ProviderConfig { credential, ..fake.config() };
     connect(&config, &bare()).unwrap()
 }
 
@@ -44,7 +45,7 @@ async fn an_api_key_is_exchanged_as_a_form() {
     let path = dir.path().join("key");
     std::fs::write(&path, "a key&with=signs \n").unwrap();
     let fake = Fake::start(|_| metadata()).await;
-    let kms = by_file(&fake, CredentialSource::ApiKeyFile { path: path.to_str().unwrap().into() });
+    let kms = by_file(&fake, Credential::ApiKeyFile { path: path.to_str().unwrap().into() });
     describe(&kms).await.unwrap();
     let login = &fake.requests()[0];
     assert_eq!(login.line, "POST /identity/token");
@@ -71,7 +72,7 @@ async fn a_trusted_profile_is_entered_with_the_token_that_lies_there_now() {
         token(&format!("t-{number}"), 1)
     })
     .await;
-    let source = CredentialSource::TrustedProfile {
+    let source = Credential::TrustedProfile {
         profile_id: "Profile-1".into(),
         token_path: path.to_str().unwrap().into(),
     };
@@ -94,7 +95,7 @@ async fn a_trusted_profile_is_entered_with_the_token_that_lies_there_now() {
 async fn a_hundred_first_calls_log_in_once() {
     let fake = Fake::start(|_| metadata()).await;
     let options = Options { max_concurrency: 100, ..bare() };
-    let kms = connect_with_secret(&fake.provider(), SecretString::from(API_KEY), &options).unwrap();
+    let kms = connect_with_secret(&fake.config(), SecretString::from(API_KEY), &options).unwrap();
     let call = CallCtx::new();
     let keys: Vec<_> = (0..100).map(|n| crate::KeyRef(format!("key-{n}"))).collect();
     let all = futures::future::join_all(keys.iter().map(|key| kms.describe(key, &call))).await;
@@ -106,7 +107,7 @@ async fn a_hundred_first_calls_log_in_once() {
 async fn a_hundred_calls_share_one_failed_login_too() {
     let fake = Fake::raw(|_| status(503, JSON, "{}")).await;
     let options = Options { max_concurrency: 100, ..bare() };
-    let kms = connect_with_secret(&fake.provider(), SecretString::from(API_KEY), &options).unwrap();
+    let kms = connect_with_secret(&fake.config(), SecretString::from(API_KEY), &options).unwrap();
     let call = CallCtx::new();
     let keys: Vec<_> = (0..100).map(|n| crate::KeyRef(format!("key-{n}"))).collect();
     let all = futures::future::join_all(keys.iter().map(|key| kms.describe(key, &call))).await;
@@ -154,7 +155,7 @@ async fn the_wall_clock_of_iam_does_not_matter() {
 async fn a_wrong_api_key_is_said_so_and_not_tried_again_and_again() {
     let fake = Fake::raw(|_| iam_error(400, "BXNIM0415E")).await;
     let options = Options { retry: RetryPolicy::default(), ..bare() };
-    let kms = connect_with_secret(&fake.provider(), SecretString::from(API_KEY), &options).unwrap();
+    let kms = connect_with_secret(&fake.config(), SecretString::from(API_KEY), &options).unwrap();
     for _ in 0..5 {
         let error = describe(&kms).await.unwrap_err();
         assert_eq!((error.reason(), error.retryable()), ("CredentialRejected", false));
@@ -203,7 +204,7 @@ async fn a_new_api_key_in_the_file_is_used_within_a_second_or_two() {
         token(&format!("token-of-{key}"), 3600)
     })
     .await;
-    let kms = by_file(&fake, CredentialSource::ApiKeyFile { path: path.to_str().unwrap().into() });
+    let kms = by_file(&fake, Credential::ApiKeyFile { path: path.to_str().unwrap().into() });
     describe(&kms).await.unwrap();
     std::fs::write(dir.path().join("next"), "key-2").unwrap();
     std::fs::rename(dir.path().join("next"), &path).unwrap();
@@ -225,7 +226,7 @@ async fn the_same_key_written_again_needs_no_login() {
     let path = dir.path().join("key");
     std::fs::write(&path, "key-1").unwrap();
     let fake = Fake::start(|_| metadata()).await;
-    let kms = by_file(&fake, CredentialSource::ApiKeyFile { path: path.to_str().unwrap().into() });
+    let kms = by_file(&fake, Credential::ApiKeyFile { path: path.to_str().unwrap().into() });
     describe(&kms).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1050)).await;
     std::fs::write(&path, "key-1").unwrap();
@@ -247,7 +248,7 @@ async fn a_rejected_key_is_tried_again_as_soon_as_it_is_another_one() {
         _ => metadata(),
     })
     .await;
-    let kms = by_file(&fake, CredentialSource::ApiKeyFile { path: path.to_str().unwrap().into() });
+    let kms = by_file(&fake, Credential::ApiKeyFile { path: path.to_str().unwrap().into() });
     assert_eq!(describe(&kms).await.unwrap_err().kind, ErrorKind::CredentialRejected);
     std::fs::write(&path, "right").unwrap();
     describe(&kms).await.unwrap();
@@ -258,7 +259,7 @@ async fn a_missing_or_empty_credential_file_is_said_so_without_a_call() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     let fake = Fake::start(|_| metadata()).await;
-    let kms = by_file(&fake, CredentialSource::ApiKeyFile { path: path.to_str().unwrap().into() });
+    let kms = by_file(&fake, Credential::ApiKeyFile { path: path.to_str().unwrap().into() });
     let error = describe(&kms).await.unwrap_err();
     assert_eq!((error.reason(), error.is_refusal()), ("CredentialUnreadable", false));
     std::fs::write(&path, " \n").unwrap();

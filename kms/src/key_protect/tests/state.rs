@@ -18,7 +18,7 @@ async fn conflict_with(metadata: Say) -> (KmsError, usize) {
         }
     })
     .await;
-    let kms = connect_with_secret(&fake.provider(), SecretString::from(API_KEY), &bare()).unwrap();
+    let kms = connect_with_secret(&fake.config(), SecretString::from(API_KEY), &bare()).unwrap();
     let error = kms.unwrap(&key(), &wrapped(), &CTX, &CallCtx::new()).await.unwrap_err();
     (error, fake.calls().len())
 }

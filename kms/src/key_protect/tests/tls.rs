@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::fake::*;
 use crate::call::CallCtx;
-use crate::config::{CaSource, ConfigError, KeyProtectConfig, ProviderConfig};
+use crate::config::{CaSource, ConfigError, ProviderConfig};
 use crate::connect::{Options, connect_with_secret};
 use crate::error::KmsError;
 use crate::key::KeyInfo;
+use contract::config::{Credential, KeyProtect, Provider};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -67,16 +68,15 @@ fn pem(ca: &Ca) -> CaSource {
 }
 
 fn config(at: SocketAddr, ca: Option<CaSource>) -> ProviderConfig {
-    ProviderConfig::KeyProtect(KeyProtectConfig {
+    let provider = Provider::KeyProtect(KeyProtect {
         endpoint: format!("https://{at}"),
         iam_endpoint: format!("https://{at}"),
         instance: INSTANCE.into(),
         root_key: KEY.into(),
         key_ring: None,
-        credential: crate::CredentialSource::ApiKeyFile { path: "/not/read".into() },
-        ca,
-        allow_loopback_http: false,
-    })
+    });
+    let credential = Credential::ApiKeyFile { path: "/not/read".into() };
+    ProviderConfig { provider, credential, ca, allow_loopback_http: false }
 }
 
 async fn describe(at: SocketAddr, ca: Option<CaSource>) -> Result<KeyInfo, KmsError> {

@@ -14,6 +14,7 @@ use crate::config::ProviderConfig;
 use crate::connect::{connect_admin, connect_with_secret};
 use crate::key::{ContextScheme, KeyRef, KeyState, KeyVersion, Origin, PlainKey, VersionInfo, Wrapped};
 use crate::service::Kms;
+use contract::config::{Credential, KeyProtect, Provider};
 
 const PLAIN: [u8; 32] = *b"\xff\xfe\xfdthirty-two bytes of plaintext";
 const CTX: [u8; 32] = [0xfb; 32];
@@ -21,11 +22,11 @@ const CTX: [u8; 32] = [0xfb; 32];
 const AAD: &str = "-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s";
 
 fn kms(fake: &Fake) -> Arc<dyn Kms> {
-    connect_with_secret(&fake.provider(), SecretString::from(API_KEY), &bare()).unwrap()
+    connect_with_secret(&fake.config(), SecretString::from(API_KEY), &bare()).unwrap()
 }
 
 fn admin(fake: &Fake) -> Arc<dyn KmsAdmin> {
-    connect_admin(&fake.provider(), Some(SecretString::from(API_KEY)), &bare()).unwrap()
+    connect_admin(&fake.config(), Some(SecretString::from(API_KEY)), &bare()).unwrap()
 }
 
 fn only_call(fake: &Fake) -> Request {
@@ -37,8 +38,7 @@ fn only_call(fake: &Fake) -> Request {
 #[tokio::test]
 async fn every_request_carries_token_instance_correlation_id_and_ring() {
     let fake = Fake::start(|_| ok(r#"{"ciphertext":"QUJD","keyVersion":{"id":"v1"}}"#)).await;
-    let config = crate::KeyProtectConfig { key_ring: Some("ring-1".into()), ..fake.config() };
-    let config = ProviderConfig::KeyProtect(config);
+    let config = fake.config_of(KeyProtect { key_ring: Some("ring-1".into()), ..fake.root_key() });
     let kms = connect_with_secret(&config, SecretString::from(API_KEY), &bare()).unwrap();
     let call = CallCtx::new();
     kms.wrap(&key(), &PlainKey::from_bytes(&PLAIN), &CTX, &call).await.unwrap();
@@ -257,28 +257,25 @@ async fn a_blob_that_key_protect_never_made_is_refused_without_a_call() {
 
 #[test]
 fn ids_that_could_change_the_path_or_a_header_are_refused() {
-    let config = |root_key: &str, instance: &str| {
-        ProviderConfig::KeyProtect(crate::KeyProtectConfig {
-            endpoint: "https://kms.example".into(),
-            iam_endpoint: "https://iam.example".into(),
-            instance: instance.into(),
-            root_key: root_key.into(),
-            key_ring: None,
-            credential: crate::CredentialSource::ApiKeyFile { path: "/k".into() },
-            ca: None,
-            allow_loopback_http: false,
-        })
+    let root_key = |root_key: &str, instance: &str| KeyProtect {
+        endpoint: "https://kms.example".into(),
+        iam_endpoint: "https://iam.example".into(),
+        instance: instance.into(),
+        root_key: root_key.into(),
+        key_ring: None,
     };
-    assert!(crate::connect(&config(KEY, INSTANCE), &bare()).is_ok());
+    let connects = |root_key: KeyProtect| {
+        let provider = Provider::KeyProtect(root_key);
+        let credential = Credential::ApiKeyFile { path: "/k".into() };
+        let config = ProviderConfig { provider, credential, ca: None, allow_loopback_http: false };
+        crate::connect(&config, &bare()).is_ok()
+    };
+    assert!(connects(root_key(KEY, INSTANCE)));
     for (key, instance) in
         [("", INSTANCE), ("a/b", INSTANCE), ("..", INSTANCE), (KEY, "a\r\nX: y"), (KEY, "")]
     {
-        assert!(crate::connect(&config(key, instance), &bare()).is_err(), "{key:?} {instance:?}");
+        assert!(!connects(root_key(key, instance)), "{key:?} {instance:?}");
     }
-    let ProviderConfig::KeyProtect(inner) = config(KEY, INSTANCE) else { unreachable!() };
-    let http = ProviderConfig::KeyProtect(crate::KeyProtectConfig {
-        iam_endpoint: "http://127.0.0.1:1".into(),
-        ..inner
-    });
-    assert!(crate::connect(&http, &bare()).is_err(), "http needs the development flag");
+    let http = KeyProtect { iam_endpoint: "http://127.0.0.1:1".into(), ..root_key(KEY, INSTANCE) };
+    assert!(!connects(http), "http needs the development flag");
 }

@@ -7,12 +7,13 @@ use secrecy::SecretString;
 
 use crate::admin::{KmsAdmin, NewKey};
 use crate::call::CallCtx;
-use crate::config::{ConfigError, ProviderConfig, TransitConfig, TransitCredential};
+use crate::config::{ConfigError, ProviderConfig};
 use crate::connect::{connect_admin, connect_with_secret};
 use crate::error::ErrorKind;
 use crate::http::fake::{Fake, JSON, Request, Say, bare, ok, status};
 use crate::key::{ContextScheme, KeyRef, KeyState, KeyVersion, Origin, PlainKey, Wrapped};
 use crate::service::Kms;
+use contract::config::{Credential, Provider, Transit};
 
 const PLAIN: [u8; 32] = *b"\xff\xfe\xfdthirty-two bytes of plaintext";
 const PLAIN_TEXT: &str = "//79dGhpcnR5LXR3byBieXRlcyBvZiBwbGFpbnRleHQ=";
@@ -22,20 +23,22 @@ const BLOB: &str = "vault:v1:QUJD";
 const KEY_BODY: &str = r#"{"data":{"name":"k","type":"aes256-gcm96","derived":true,"latest_version":2,
     "keys":{"1":1700000000,"2":1700086400},"auto_rotate_period":2592000,"imported_key":true}}"#;
 
-fn config(fake: &Fake) -> TransitConfig {
-    TransitConfig {
+fn root_key(fake: &Fake) -> Transit {
+    Transit {
         endpoint: format!("http://{}", fake.at),
         namespace: Some("team/a".into()),
         mount: "kv/transit".into(),
         key: "k".into(),
-        credential: TransitCredential::AppRole {
-            mount: "approle".into(),
-            role_id: "role-1".into(),
-            secret_id_path: "/not/read".into(),
-        },
-        ca: None,
-        allow_loopback_http: true,
     }
+}
+
+fn config(root_key: Transit) -> ProviderConfig {
+    let credential = Credential::AppRole {
+        mount: "approle".into(),
+        role_id: "role-1".into(),
+        secret_id_path: "/not/read".into(),
+    };
+    ProviderConfig { provider: Provider::Transit(root_key), credential, ca: None, allow_loopback_http: true }
 }
 
 fn secret() -> SecretString {
@@ -43,11 +46,11 @@ fn secret() -> SecretString {
 }
 
 fn kms(fake: &Fake) -> Arc<dyn Kms> {
-    connect_with_secret(&ProviderConfig::Transit(config(fake)), secret(), &bare()).unwrap()
+    connect_with_secret(&config(root_key(fake)), secret(), &bare()).unwrap()
 }
 
 fn admin(fake: &Fake) -> Arc<dyn KmsAdmin> {
-    connect_admin(&ProviderConfig::Transit(config(fake)), Some(secret()), &bare()).unwrap()
+    connect_admin(&config(root_key(fake)), Some(secret()), &bare()).unwrap()
 }
 
 fn is_login(request: &Request) -> bool {
@@ -237,13 +240,13 @@ async fn an_answer_that_says_half_of_it_or_two_things_is_unusable() {
 #[tokio::test]
 async fn a_name_that_could_leave_its_place_is_a_wrong_configuration() {
     let fake = fake(|_| unreachable!()).await;
-    let right = config(&fake);
+    let right = root_key(&fake);
     for wrong in ["", "../k", "a b", "k?x", "k#", ".", "a//b", "/a", "a/"] {
-        let named = TransitConfig { key: wrong.into(), ..right.clone() };
-        let mounted = TransitConfig { mount: wrong.into(), ..right.clone() };
-        let spaced = TransitConfig { namespace: Some(wrong.into()), ..right.clone() };
-        for (field, config) in [("key", named), ("mount", mounted), ("namespace", spaced)] {
-            let made = connect_with_secret(&ProviderConfig::Transit(config), secret(), &bare());
+        let named = Transit { key: wrong.into(), ..right.clone() };
+        let mounted = Transit { mount: wrong.into(), ..right.clone() };
+        let spaced = Transit { namespace: Some(wrong.into()), ..right.clone() };
+        for (field, wrong_one) in [("key", named), ("mount", mounted), ("namespace", spaced)] {
+            let made = connect_with_secret(&config(wrong_one), secret(), &bare());
             assert_eq!(made.err(), Some(ConfigError::Field { field }), "{wrong:?}");
         }
     }

@@ -6,7 +6,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use kms::{CaSource, CallCtx, CredentialSource, KeyProtectConfig, KeyRef, Options, ProviderConfig};
+use contract::config::{Credential, KeyProtect, Provider};
+use kms::{CaSource, CallCtx, KeyRef, Options, ProviderConfig};
 
 fn main() -> ExitCode {
     match run() {
@@ -22,16 +23,13 @@ fn run() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [key, action] = &words[..] else { bail!("usage: root-key KEY rotate|disable|enable|state") };
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
-    let config = ProviderConfig::KeyProtect(KeyProtectConfig {
-        endpoint: variable("KMS_URL")?,
-        iam_endpoint: variable("KMS_URL")?,
-        instance: variable("KMS_INSTANCE")?,
-        root_key: key.clone(),
-        key_ring: None,
-        credential: CredentialSource::ApiKeyFile { path: variable("KMS_API_KEY_FILE")? },
+    let root_key = KeyProtect::at(&variable("KMS_URL")?, &variable("KMS_INSTANCE")?, key);
+    let config = ProviderConfig {
+        provider: Provider::KeyProtect(root_key),
+        credential: Credential::ApiKeyFile { path: variable("KMS_API_KEY_FILE")? },
         ca: Some(CaSource::File { path: variable("KMS_CA_FILE")? }),
         allow_loopback_http: false,
-    });
+    };
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(act(&config, &KeyRef(key.clone()), action))
 }

@@ -13,10 +13,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use contract::config::{Credential, Provider, Transit};
 use kms::admin::KmsAdmin;
 use kms::{
-    CaSource, KeyRef, Kms, Op, Options, ProviderConfig, SecretString, TransitConfig, TransitCredential,
-    Wrapped, connect, connect_admin, connect_with_secret,
+    CaSource, KeyRef, Kms, Op, Options, ProviderConfig, SecretString, Wrapped, connect, connect_admin,
+    connect_with_secret,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -139,16 +140,18 @@ impl OpenBao {
     }
 
     /// A configuration that leads here.
-    pub fn config(&self, credential: TransitCredential) -> TransitConfig {
-        TransitConfig {
-            endpoint: format!("http://{}", self.relay.at),
+    pub fn config(&self, credential: Credential) -> ProviderConfig {
+        self.config_at(&format!("http://{}", self.relay.at), None, credential)
+    }
+
+    fn config_at(&self, url: &str, ca: Option<CaSource>, credential: Credential) -> ProviderConfig {
+        let provider = Provider::Transit(Transit {
+            endpoint: url.into(),
             namespace: Some(self.namespace.clone()),
             mount: "transit".into(),
             key: KEY.into(),
-            credential,
-            ca: None,
-            allow_loopback_http: true,
-        }
+        });
+        ProviderConfig { provider, credential, ca, allow_loopback_http: true }
     }
 
     /// The token that passed last.
@@ -157,12 +160,12 @@ impl OpenBao {
     }
 
     fn app_role(&self, role: &str) -> ProviderConfig {
-        ProviderConfig::Transit(self.config(TransitCredential::AppRole {
-            mount: "approle".into(),
-            role_id: role.into(),
-            secret_id_path: "/not/read".into(),
-        }))
+        self.config(app_role(role))
     }
+}
+
+fn app_role(role: &str) -> Credential {
+    Credential::AppRole { mount: "approle".into(), role_id: role.into(), secret_id_path: "/not/read".into() }
 }
 
 #[async_trait]
@@ -178,13 +181,12 @@ impl Bench for OpenBao {
         connect_with_secret(&self.app_role(role), SecretString::from(secret_id(role)), options).unwrap()
     }
     fn connect_at(&self, url: &str, ca: Option<CaSource>, options: &Options) -> Arc<dyn Kms> {
-        let ProviderConfig::Transit(here) = self.app_role("data") else { unreachable!() };
-        let there = ProviderConfig::Transit(TransitConfig { endpoint: url.into(), ca, ..here });
+        let there = self.config_at(url, ca, app_role("data"));
         connect_with_secret(&there, SecretString::from(secret_id("data")), options).unwrap()
     }
     fn connect_by_file(&self, path: &str, options: &Options) -> Arc<dyn Kms> {
-        let config = self.config(TransitCredential::TokenFile { path: path.into() });
-        connect(&ProviderConfig::Transit(config), options).unwrap()
+        let config = self.config(Credential::TokenFile { path: path.into() });
+        connect(&config, options).unwrap()
     }
     fn secret(&self, caller: Caller) -> String {
         self.tokens.iter().find(|(of, _)| *of == caller).unwrap().1.clone()

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kms::{CallCtx, Kms, Op, Options, ProviderConfig, RetryPolicy, TransitCredential, connect};
+use contract::config::Credential;
+use kms::{CallCtx, Kms, Op, Options, RetryPolicy, connect};
 use providers::{Bench, Caller, OpenBao};
 use reqwest::Method;
 use serde_json::json;
@@ -61,12 +62,12 @@ async fn a_token_that_ended_is_no_denial_and_the_next_one_in_the_file_counts() {
 #[tokio::test]
 async fn a_wrong_secret_id_is_said_so_and_not_tried_again_and_again() {
     let Some(b) = OpenBao::start(false).await else { return };
-    let config = b.config(TransitCredential::AppRole {
+    let config = b.config(Credential::AppRole {
         mount: "approle".into(),
         role_id: "data".into(),
         secret_id_path: "/not/read".into(),
     });
-    let kms = kms::connect_with_secret(&ProviderConfig::Transit(config), "wrong".into(), &once()).unwrap();
+    let kms = kms::connect_with_secret(&config, "wrong".into(), &once()).unwrap();
     for _ in 0..5 {
         let error = describe(&kms, &b).await.unwrap_err();
         assert_eq!((error.reason(), error.retryable()), ("CredentialRejected", false), "{error}");
@@ -137,12 +138,12 @@ async fn a_service_account_token_is_all_that_a_pod_needs() {
     b.write("auth/kubernetes/role/shop", role).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
-    let config = b.config(TransitCredential::Kubernetes {
+    let config = b.config(Credential::Kubernetes {
         mount: "kubernetes".into(),
         role: "shop".into(),
         token_path: path.to_str().unwrap().into(),
     });
-    let kms = connect(&ProviderConfig::Transit(config), &once()).unwrap();
+    let kms = connect(&config, &once()).unwrap();
     std::fs::write(&path, service_account_token("wrong")).unwrap();
     assert_eq!(describe(&kms, &b).await.unwrap_err().reason(), "CredentialRejected");
     std::fs::write(&path, service_account_token("right")).unwrap();
