@@ -6,6 +6,7 @@
 
 pub mod binding;
 pub mod condition;
+pub mod connection;
 pub mod crd;
 pub mod profile;
 pub mod volume;

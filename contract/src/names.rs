@@ -90,6 +90,8 @@ pub const CA_OPERATOR_KEY: &str = "ca.crt";
 pub const CREDENTIALS_DIR: &str = "/cofferdam/credentials";
 /// The ConfigMap with the certificate authorities, kept by the operator in each opted-in namespace.
 pub const CA_CONFIG_MAP: &str = "cofferdam-ca";
+/// The file of a projected service account token in the directory of a profile's credentials.
+pub const IDENTITY_TOKEN: &str = "token";
 /// The key of a Secret that holds an IBM Cloud API key.
 pub const API_KEY_SECRET_KEY: &str = "apiKey";
 /// The key of a profile's Secret with a token of Vault or OpenBao.

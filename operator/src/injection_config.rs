@@ -3,19 +3,16 @@
 //! Invariant: pure and deterministic; it names files, never their content, so no secret can get into it.
 
 use api::binding::{SuspensionMode, Wrapping};
-use api::profile::{Credential as Declared, KmsProfileSpec};
+use api::connection;
+use api::profile::Credential as Declared;
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
-use contract::config::{KeyProtect, Ownership, Profile, Provider, Suspension, Transit, Volume};
+use contract::config::{Ownership, Profile, Suspension, Volume};
 use contract::names::{CA_DIR, CREDENTIALS_DIR};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
-use crate::credentials;
-
 /// The longest that a sidecar may go without a look at the key.
 const LONGEST_POLL: u32 = 30;
-/// The file of a projected token in the directory of a profile's credentials.
-pub const IDENTITY_TOKEN: &str = "token";
 
 /// The key of the ConfigMap `cofferdam-ca` of a namespace under which a profile's certificate authorities stand.
 pub fn ca_key(namespace: &str, profile: &KmsProfile) -> String {
@@ -32,8 +29,8 @@ pub fn profile(
     namespace: &str,
     index: usize,
 ) -> Option<Profile> {
-    let provider = provider(&profile.spec)?;
-    let credential = credentials::in_directory(credential, &format!("{CREDENTIALS_DIR}/{index}"))?;
+    let provider = connection::provider(&profile.spec)?;
+    let credential = connection::in_directory(credential, &format!("{CREDENTIALS_DIR}/{index}"))?;
     let ca = profile.spec.ca_bundle.as_ref().map(|_| format!("{CA_DIR}/{}", ca_key(namespace, profile)));
     Some(Profile {
         namespace: profile.namespace().unwrap_or_default(),
@@ -44,27 +41,6 @@ pub fn profile(
         poll_seconds: profile.spec.poll_seconds.min(LONGEST_POLL),
         key_ttl_seconds: profile.spec.key_ttl_seconds,
         outage_grace_seconds: profile.spec.outage_grace_seconds,
-    })
-}
-
-/// Where the root key lives; `None`: this version does not know the provider.
-pub fn provider(spec: &KmsProfileSpec) -> Option<Provider> {
-    if let Some(spec) = &spec.key_protect {
-        return Some(Provider::KeyProtect(KeyProtect {
-            endpoint: spec.endpoint.clone(),
-            iam_endpoint: spec.iam_endpoint.clone(),
-            instance: spec.instance.clone(),
-            root_key: spec.root_key.clone(),
-            key_ring: spec.key_ring.clone(),
-        }));
-    }
-    spec.transit.as_ref().map(|spec| {
-        Provider::Transit(Transit {
-            endpoint: spec.endpoint.clone(),
-            namespace: spec.namespace.clone(),
-            mount: spec.mount.clone(),
-            key: spec.key.clone(),
-        })
     })
 }
 

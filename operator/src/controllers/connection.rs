@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::KmsProfile;
 use api::condition::reasons;
+use api::connection;
 use api::profile::{CaBundle, Credential, KmsProfileSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kms::admin::KmsAdmin;
@@ -15,7 +16,6 @@ use kube::{Api, Client, ResourceExt};
 use sha2::{Digest, Sha256};
 
 use super::IdentityTokens;
-use crate::{credentials, injection_config};
 
 /// Why a profile cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -113,12 +113,12 @@ fn config(
     credential: &Credential,
     ca: Option<String>,
 ) -> Result<ProviderConfig, ProfileProblem> {
-    let Some(provider) = injection_config::provider(spec) else {
+    let Some(provider) = connection::provider(spec) else {
         let message = "this version supports keyProtect and transit";
         return Err(declared(reasons::PROVIDER_NOT_SUPPORTED, message));
     };
     // A secret is handed over with the connection: the operator reads no file but that of its own identity token.
-    let credential = credentials::in_directory(credential, crate::IDENTITY_TOKEN_DIR);
+    let credential = connection::in_directory(credential, crate::IDENTITY_TOKEN_DIR);
     let credential =
         credential.ok_or_else(|| declared(reasons::INVALID_SPEC, ConfigError::Credential.to_string()))?;
     let ca = ca.map(|pem| CaSource::Pem { pem });
@@ -150,7 +150,7 @@ async fn secret(
     namespace: &str,
     credential: &Credential,
 ) -> Result<SecretString, ProfileProblem> {
-    let Some((name, key)) = credentials::secret(credential) else {
+    let Some((name, key)) = connection::secret(credential) else {
         return tokio::fs::read_to_string(crate::IDENTITY_TOKEN_FILE).await.map(SecretString::from).map_err(
             |_| {
                 let message =

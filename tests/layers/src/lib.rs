@@ -36,7 +36,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         part: "cofferdam-api",
         never: &["kube-client", "kube-runtime", "rustls", "reqwest", "tokio"],
-        own: &[],
+        own: &["cofferdam-contract"],
     },
     Rule {
         part: "cofferdam-operator",
