@@ -1,7 +1,7 @@
 //! The cost of files in a volume of a thousand and in one of a million.
 //!
-//! Invariant: both volumes are timed in turn, at the same time of a machine whose speed changes; those of the floor beside them say
-//! what the transport and the storage have of it. The directories of files that are timed were looked up before, so that each
+//! Invariant: both volumes are timed in turn, at the same time of a machine whose speed changes; those of the storage beside them say
+//! what it has of it. The directories of files that are timed were looked up before, so that each
 //! operation is the same number of requests.
 
 use std::collections::BTreeSet;

@@ -25,25 +25,25 @@ const FLAT: f64 = 1.25;
 const SIZES: [(usize, &str); 5] =
     [(0, "0"), (1, "1 B"), (4048, "4048 B"), (4096, "4 KiB"), (65_536, "64 KiB")];
 
-/// Grows mounts of Cofferdam and of the floor, and says what came out, as Markdown.
+/// Grows mounts of Cofferdam and their storage itself, and says what came out, as Markdown.
 pub fn run(options: &Options) -> Result<String> {
     // One of each stays small.
-    let contenders = vec![Contender::Cofferdam, Contender::Cofferdam, Contender::Floor, Contender::Floor];
+    let contenders = vec![Contender::Cofferdam, Contender::Cofferdam, Contender::Storage, Contender::Storage];
     let options = Options { contenders, ..options.clone() };
     let limit = Duration::from_secs_f64(options.minutes * 60.0);
     with_mounts(&options, |mounts, grounds| {
-        let ([small, large, ..], [few, many, floor_few, floor_many]) = (mounts, grounds) else {
+        let ([small, large, ..], [few, many, storage_few, storage_many]) = (mounts, grounds) else {
             anyhow::bail!("four mounts are needed");
         };
-        let grow = || grow([few, many], [floor_few, floor_many], large);
+        let grow = || grow([few, many], [storage_few, storage_many], large);
         within(limit, small.server(), || within(limit, large.server(), grow))
     })
 }
 
-fn grow(ours: [&Ground<'_>; 2], floor: [&Ground<'_>; 2], large: &Mounted) -> Result<String> {
+fn grow(ours: [&Ground<'_>; 2], storage: [&Ground<'_>; 2], large: &Mounted) -> Result<String> {
     let mut rows = many::rows("cofferdam", ours[0], ours[1])?;
     let walked = many::walk(large, ours[1])?;
-    rows.extend(many::rows("floor", floor[0], floor[1])?);
+    rows.extend(many::rows("storage", storage[0], storage[1])?);
     Ok(table(&rows) + &walked + "\n" + &table(&large::rows(ours[0])?) + &space(ours[0])?)
 }
 
