@@ -35,7 +35,7 @@ fn listed(names: &[&str]) -> String {
 pub(super) fn one_provider() -> Rule {
     let names: Vec<&str> = TAKES.iter().map(|(provider, _)| *provider).collect();
     let message = format!("exactly one provider must be set: {}", listed(&names));
-    Rule::new(one_of("self", names.iter().copied())).message(message)
+    Rule::new(one_of("self", names.iter().copied())).message(message.as_str())
 }
 
 /// What holds for one of a profile's credentials, where it is set.
@@ -47,14 +47,14 @@ pub(super) fn fits(name: &str) -> Rule {
     });
     let takes = TAKES.iter().map(|(provider, kinds)| format!("{provider} takes {}", listed(kinds)));
     let message = format!("credentials.{name} does not fit the provider: {}", joined(takes, "; "));
-    Rule::new(format!("!has({credential}) || ({})", joined(fits, " && "))).message(message)
+    Rule::new(format!("!has({credential}) || ({})", joined(fits, " && "))).message(message.as_str())
 }
 
 /// What holds for a credential.
 fn one_kind() -> Rule {
     let kinds: Vec<&str> = TAKES.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
     let message = format!("exactly one must be set: {}", listed(&kinds));
-    Rule::new(one_of("self", kinds.iter().copied())).message(message)
+    Rule::new(one_of("self", kinds.iter().copied())).message(message.as_str())
 }
 
 /// Three credentials, each the least that works.
