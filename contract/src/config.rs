@@ -166,6 +166,9 @@ pub struct Volume {
     pub name: String,
     /// The claim's name.
     pub claim: String,
+    /// Name of the `StorageBinding` that protects it, for the audit trail; absent where that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
     /// Index into [`SidecarConfig::profiles`].
     pub profile: usize,
     /// How DEKs of new files are wrapped.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: plain data and serde only, so that every program and every test can depend on it.
 
+pub mod audit;
 pub mod check_in;
 pub mod config;
 pub mod control;

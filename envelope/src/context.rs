@@ -33,7 +33,17 @@ impl Purpose {
 /// `SHA-256("cofferdam/ctx/v1" ‖ volume id ‖ object id ‖ purpose)`: 32 bytes that a provider gives to its KMS as
 /// additional authenticated data, derivation context or encryption context.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KmsContext([u8; 32]);
+pub struct KmsContext {
+    hash: [u8; 32],
+    volume: VolumeId,
+    object: [u8; 16],
+    purpose: Purpose,
+}
+
+/// What a context binds to, in words: `file ID`, `group ID` or `marker`. For logs: the id tells one object from another, and nothing
+/// of its name.
+#[derive(Clone, Copy)]
+pub struct Bound<'a>(&'a KmsContext);
 
 impl KmsContext {
     /// The context of a file's DEK under `Direct` wrapping. `origin` is the volume in the file's preamble.
@@ -57,18 +67,38 @@ impl KmsContext {
         hash.update(volume.0);
         hash.update(object);
         hash.update([purpose.code()]);
-        Self(hash.finalize().into())
+        Self { hash: hash.finalize().into(), volume, object, purpose }
+    }
+
+    /// The volume that the object comes from.
+    pub const fn volume(&self) -> VolumeId {
+        self.volume
+    }
+
+    /// The object, to be shown.
+    pub const fn object(&self) -> Bound<'_> {
+        Bound(self)
     }
 
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.hash
+    }
+}
+
+impl fmt::Display for Bound<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.purpose {
+            Purpose::FileDek => write!(f, "file {}", FileId(self.0.object)),
+            Purpose::GroupKey => write!(f, "group {}", GroupId(self.0.object)),
+            Purpose::VolumeMarker => f.write_str("marker"),
+        }
     }
 }
 
 impl fmt::Display for KmsContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        write_hex(f, &self.hash)
     }
 }
 
@@ -97,6 +127,14 @@ mod tests {
                 assert_ne!(left, right);
             }
         }
+    }
+
+    #[test]
+    fn a_context_says_what_it_binds_to() {
+        let group = KmsContext::group_key(VolumeId([1; 16]), GroupId([9; 16]));
+        assert_eq!(group.volume(), VolumeId([1; 16]));
+        assert_eq!(group.object().to_string(), format!("group {}", "09".repeat(16)));
+        assert_eq!(KmsContext::volume_marker(VolumeId([1; 16])).object().to_string(), "marker");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Invariant: nothing here is secret; the context is a hash that the envelope made.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use contract::audit::Subject;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -38,12 +40,14 @@ pub struct CallCtx {
     pub correlation_id: CorrelationId,
     /// Only the KMS's own answer will do: no cached key. It is what extends the life of a cached key.
     pub fresh: bool,
+    /// What it is about, for the audit trail.
+    pub subject: Option<Arc<Subject>>,
 }
 
 impl CallCtx {
     /// A call with the connection's default deadline.
     pub fn new() -> Self {
-        Self { deadline: None, correlation_id: CorrelationId::random(), fresh: false }
+        Self { deadline: None, correlation_id: CorrelationId::random(), fresh: false, subject: None }
     }
 
     /// A call that ends within `limit` from now.
@@ -55,6 +59,12 @@ impl CallCtx {
     #[must_use]
     pub fn fresh(self) -> Self {
         Self { fresh: true, ..self }
+    }
+
+    /// The same call, which is about `subject`.
+    #[must_use]
+    pub fn about(self, subject: Subject) -> Self {
+        Self { subject: Some(Arc::new(subject)), ..self }
     }
 
     /// Time left; `None` where there is no deadline.

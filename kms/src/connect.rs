@@ -12,7 +12,7 @@ use crate::admin::KmsAdmin;
 use crate::config::{ConfigError, ProviderConfig};
 use crate::decorate::{AuditedAdmin, decorate};
 use crate::key_protect::{self, KeyProtect};
-use crate::observe::{Observer, Unobserved};
+use crate::observe::{Auditor, Logged, Observer, Unobserved};
 use crate::service::Kms;
 use crate::transit::{self, Transit};
 
@@ -41,6 +41,8 @@ pub struct Options {
     pub denial_window: Duration,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
+    /// Who keeps the audit trail.
+    pub auditor: Arc<dyn Auditor>,
 }
 
 /// Full-jitter exponential backoff: before try n the wait is random between 0 and `base` · 2^(n-1), at most `cap`.
@@ -79,6 +81,7 @@ impl Default for Options {
             breaker: BreakerPolicy::default(),
             denial_window: Duration::from_secs(2),
             observer: Arc::new(Unobserved),
+            auditor: Arc::new(Logged),
         }
     }
 }
@@ -125,7 +128,7 @@ pub fn connect_admin(
             (Arc::new(Transit::new(spec, config, secret, options)?), transit::PROVIDER)
         }
     };
-    Ok(Arc::new(AuditedAdmin::new(admin, name, &options.observer)))
+    Ok(Arc::new(AuditedAdmin::new(admin, name, &options.observer, &options.auditor)))
 }
 
 fn build(

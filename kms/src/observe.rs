@@ -1,10 +1,12 @@
-//! What programs may count: an observer that the decorators call, so that each program exports its own metrics.
+//! What programs are told: an observer that counts, and an auditor that keeps a record of each exchange.
 //!
-//! Invariant: labels are bounded (operation, outcome word); no key id, no correlation id, no secret.
+//! Invariant: labels of what is counted are bounded (operation, outcome word); no key id, no correlation id. No secret in either.
 
 use std::time::Duration;
 
-use crate::call::{CallCtx, CorrelationId, Op};
+use contract::audit::{Event, Exchange};
+
+use crate::call::{CallCtx, Op};
 use crate::error::KmsError;
 use crate::key::{KeyRef, KeyVersion};
 
@@ -71,15 +73,49 @@ pub struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// The target of audit events: one for each exchange with the KMS or its identity service.
+/// Keeps the audit trail: one event for each exchange with the KMS or its identity service, and what a program adds.
+pub trait Auditor: Send + Sync {
+    /// Something was done.
+    fn record(&self, event: Event);
+}
+
+/// The target of audit events in the log of a program that keeps no trail.
 pub const AUDIT_TARGET: &str = "cofferdam::audit";
+
+/// Writes audit events into the program's log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Logged;
+
+impl Auditor for Logged {
+    fn record(&self, event: Event) {
+        let Event { operation, outcome, subject, exchange } = event;
+        let Some(exchange) = exchange else {
+            tracing::info!(target: AUDIT_TARGET, %operation, %outcome, ?subject, "done");
+            return;
+        };
+        tracing::info!(
+            target: AUDIT_TARGET,
+            provider = &*exchange.provider,
+            op = &*operation,
+            key = exchange.root_key,
+            outcome = &*outcome,
+            version = exchange.key_version,
+            rewrapped_version = exchange.rewrapped_version,
+            http_status = exchange.http_status,
+            code = exchange.code,
+            latency_ms = exchange.latency_ms,
+            correlation_id = exchange.correlation_id,
+            "kms call"
+        );
+    }
+}
 
 /// An attempt that ended, with all that may be known of it.
 pub(crate) struct Ended<'a> {
     pub(crate) provider: &'static str,
     pub(crate) op: Op,
     pub(crate) key: Option<&'a KeyRef>,
-    pub(crate) correlation_id: CorrelationId,
+    pub(crate) call: &'a CallCtx,
     pub(crate) latency: Duration,
     pub(crate) failed: Option<&'a KmsError>,
     /// The version that was used.
@@ -91,36 +127,34 @@ pub(crate) struct Ended<'a> {
 impl<'a> Ended<'a> {
     pub(crate) fn authentication(
         provider: &'static str,
-        call: &CallCtx,
+        call: &'a CallCtx,
         latency: Duration,
         failed: Option<&'a KmsError>,
     ) -> Self {
-        let correlation_id = call.correlation_id;
         let (op, key, version, rewrapped) = (Op::Authenticate, None, None, None);
-        Self { provider, op, key, correlation_id, latency, failed, version, rewrapped }
+        Self { provider, op, key, call, latency, failed, version, rewrapped }
     }
 
     fn outcome(&self) -> &'static str {
         self.failed.map_or("Ok", KmsError::reason)
     }
 
-    /// Writes the audit event.
-    pub(crate) fn audit(&self) {
-        let Self { provider, op, key, correlation_id, latency, failed, version, rewrapped } = self;
-        tracing::info!(
-            target: AUDIT_TARGET,
-            provider,
-            op = op.as_str(),
-            key = key.map(|key| key.0.as_str()),
-            outcome = self.outcome(),
-            version = version.map(|version| version.0.as_str()),
-            rewrapped_version = rewrapped.map(|version| version.0.as_str()),
-            http_status = failed.and_then(|error| error.context.http_status),
-            code = failed.and_then(|error| error.context.code.as_deref()),
-            latency_ms = latency.as_millis() as u64,
-            %correlation_id,
-            "kms call"
-        );
+    /// What the audit trail keeps of it.
+    pub(crate) fn event(&self) -> Event {
+        let Self { provider, op, key, call, latency, failed, version, rewrapped } = *self;
+        let text = |version: &KeyVersion| version.0.clone();
+        let exchange = Exchange {
+            provider: provider.into(),
+            root_key: key.map(|key| key.0.clone()),
+            key_version: version.map(text),
+            rewrapped_version: rewrapped.map(text),
+            http_status: failed.and_then(|error| error.context.http_status),
+            code: failed.and_then(|error| error.context.code.clone()),
+            latency_ms: latency.as_millis() as u64,
+            correlation_id: call.correlation_id.to_string(),
+        };
+        let subject = call.subject.as_deref().cloned().unwrap_or_default();
+        Event { exchange: Some(exchange), ..Event::new(op.as_str(), self.outcome(), subject) }
     }
 
     /// Tells the observer.

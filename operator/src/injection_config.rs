@@ -87,6 +87,7 @@ pub fn volume(used: Use<'_>, binding: Option<&StorageBinding>, record: Option<&E
     Volume {
         name: used.name.into(),
         claim: used.claim.into(),
+        binding: binding.map(ResourceExt::name_any),
         profile: used.profile,
         wrapping: match spec.map(|spec| spec.wrapping).unwrap_or_default() {
             Wrapping::Direct => contract::config::Wrapping::Direct,

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use audit::Trail;
 use axum::Router;
 use axum_server::Handle;
 use clap::{Parser, Subcommand};
+use contract::audit::Who;
 use kube::Client;
 use operator::certificates::{Keeper, publish};
 use operator::check_in::{self, CheckIns};
@@ -91,7 +93,7 @@ async fn run(settings: Settings) -> Result<()> {
     let shared = Arc::new(Shared {
         client: client.clone(),
         events: Events::new(client.clone()),
-        connections: Connections::new(identity_tokens(&settings).await),
+        connections: Connections::new(identity_tokens(&settings).await, trail(&settings)),
         jobs: settings.injection.clone(),
         figures: metrics.with_registry(Figures::register),
     });
@@ -107,6 +109,12 @@ async fn run(settings: Settings) -> Result<()> {
         () = shutdown(&handles) => {}
     }
     Ok(())
+}
+
+/// The audit trail of this replica.
+fn trail(settings: &Settings) -> Arc<Trail> {
+    let (pod, namespace) = (Some(settings.pod_name.clone()), Some(settings.namespace.clone()));
+    Trail::stdout(Who { pod, namespace, ..Who::program("operator") })
 }
 
 /// Where identity tokens may go. Out of a cluster the operator has no token of its own, and the API server's usual audience

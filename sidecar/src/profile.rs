@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::config::{Profile, Provider};
-use kms::observe::Observer;
+use kms::observe::{Auditor, Logged, Observer, Unobserved};
 use kms::{CaSource, ConfigError, Options, ProviderConfig};
 
 use crate::keys::RootKey;
@@ -49,15 +49,28 @@ pub enum Transport {
     LoopbackHttp,
 }
 
+/// Who is told of exchanges with the KMS.
+#[derive(Clone)]
+pub struct Told {
+    /// Who counts.
+    pub observer: Arc<dyn Observer>,
+    /// Who keeps the audit trail.
+    pub auditor: Arc<dyn Auditor>,
+}
+
+impl Default for Told {
+    /// Nobody counts, and the program's log is the trail.
+    fn default() -> Self {
+        Self { observer: Arc::new(Unobserved), auditor: Arc::new(Logged) }
+    }
+}
+
 /// Connects to the root key of `profile`. Makes no call.
-pub fn connect(
-    profile: &Profile,
-    transport: Transport,
-    observer: Arc<dyn Observer>,
-) -> Result<Arc<RootKey>, ConfigError> {
+pub fn connect(profile: &Profile, transport: Transport, told: Told) -> Result<Arc<RootKey>, ConfigError> {
     let lifetimes = Lifetimes::of(profile);
-    let options =
-        Options { cache_ttl: lifetimes.ttl, outage_grace: lifetimes.grace, observer, ..Options::default() };
+    let Told { observer, auditor } = told;
+    let (cache_ttl, outage_grace) = (lifetimes.ttl, lifetimes.grace);
+    let options = Options { cache_ttl, outage_grace, observer, auditor, ..Options::default() };
     let config = ProviderConfig {
         provider: profile.provider.clone(),
         credential: profile.credential.clone(),
@@ -103,9 +116,8 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_a_loopback_address_that_an_offline_command_was_allowed() {
-        let connect = |endpoint: &str, transport| {
-            connect(&profile(endpoint), transport, Arc::new(kms::observe::Unobserved)).is_ok()
-        };
+        let connect =
+            |endpoint: &str, transport| connect(&profile(endpoint), transport, Told::default()).is_ok();
         assert!(!connect("http://127.0.0.1:8080", Transport::Https));
         assert!(connect("http://127.0.0.1:8080", Transport::LoopbackHttp));
         assert!(!connect("http://10.0.0.1:8080", Transport::LoopbackHttp));
@@ -131,7 +143,7 @@ mod tests {
                 credential: credential.clone(),
                 ..profile("https://k")
             };
-            let connected = connect(&profile, Transport::Https, Arc::new(kms::observe::Unobserved));
+            let connected = connect(&profile, Transport::Https, Told::default());
             connected.map(|_| named(provider))
         };
         let Profile { provider, credential, .. } = profile("https://k");

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::{Identity, Issued, LoginError, ReadSecret};
 use crate::call::{CallCtx, Op};
+use crate::connect::Options;
 use crate::error::{ErrorKind, KmsError};
 use crate::http::watched::Stamp;
-use crate::observe::{Ended, Observer};
+use crate::observe::{Auditor, Ended, Observer};
 
 /// A credential that was rejected is shown to its service again only after this time, unless it changed.
 const REJECTION_PAUSE: Duration = Duration::from_secs(5);
@@ -38,6 +39,7 @@ pub(crate) struct Token {
 pub(crate) struct Tokens {
     identity: Box<dyn Identity>,
     observer: Arc<dyn Observer>,
+    auditor: Arc<dyn Auditor>,
     current: Mutex<Option<Arc<Token>>>,
     login: Arc<AsyncMutex<Logins>>,
 }
@@ -55,9 +57,10 @@ struct Failure {
 }
 
 impl Tokens {
-    pub(crate) fn new(identity: Box<dyn Identity>, observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(identity: Box<dyn Identity>, options: &Options) -> Self {
+        let (observer, auditor) = (Arc::clone(&options.observer), Arc::clone(&options.auditor));
         let login = Arc::new(AsyncMutex::new(Logins::default()));
-        Self { identity, observer, current: Mutex::new(None), login }
+        Self { identity, observer, auditor, current: Mutex::new(None), login }
     }
 
     /// A token that is good now.
@@ -163,7 +166,7 @@ impl Tokens {
 
     fn report(&self, began: Instant, failed: Option<&KmsError>, call: &CallCtx) {
         let ended = Ended::authentication(self.identity.provider(), call, began.elapsed(), failed);
-        ended.audit();
+        self.auditor.record(ended.event());
         ended.count(&*self.observer);
     }
 

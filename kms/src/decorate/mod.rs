@@ -31,7 +31,7 @@ pub(crate) use report::AuditedAdmin;
 pub(crate) fn decorate(provider: Arc<dyn Kms>, options: &Options) -> Arc<dyn Kms> {
     let observer = &options.observer;
     let kms = layer(provider, report::Metrics::new(observer));
-    let kms = layer(kms, report::Audit);
+    let kms = layer(kms, report::Audit::new(&options.auditor));
     let kms = layer(kms, limit::Limit::new(options.max_concurrency));
     let kms = layer(kms, breaker::Breaker::new(options.breaker.clone(), observer));
     let kms = layer(kms, retry::Retry::new(options.retry.clone(), observer));

@@ -14,10 +14,18 @@ use crate::admin::{KmsAdmin, NewKey};
 use crate::call::{CallCtx, Op};
 use crate::error::Result;
 use crate::key::KeyRef;
-use crate::observe::{Ended, Observer};
+use crate::observe::{Auditor, Ended, Observer};
 
-/// Writes audit events.
-pub(super) struct Audit;
+/// Keeps the audit trail.
+pub(super) struct Audit {
+    auditor: Arc<dyn Auditor>,
+}
+
+impl Audit {
+    pub(super) fn new(auditor: &Arc<dyn Auditor>) -> Self {
+        Self { auditor: Arc::clone(auditor) }
+    }
+}
 
 impl Policy for Audit {
     async fn run<T, F, Fut>(&self, site: Site<'_>, attempt: F) -> Result<T>
@@ -26,7 +34,7 @@ impl Policy for Audit {
         F: Fn(CallCtx) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T>> + Send,
     {
-        timed(site, attempt(site.call.clone()), |ended: &Ended<'_>| ended.audit()).await
+        timed(site, attempt(site.call.clone()), |ended: &Ended<'_>| self.auditor.record(ended.event())).await
     }
 }
 
@@ -66,7 +74,7 @@ async fn timed<T: Answer>(
         provider: site.provider,
         op: site.op,
         key: Some(answer.and_then(Answer::created).unwrap_or(site.key)),
-        correlation_id: site.call.correlation_id,
+        call: site.call,
         latency: began.elapsed(),
         failed: result.as_ref().err(),
         version: answer.and_then(Answer::version),
@@ -80,6 +88,7 @@ pub(crate) struct AuditedAdmin {
     inner: Arc<dyn KmsAdmin>,
     provider: &'static str,
     observer: Arc<dyn Observer>,
+    auditor: Arc<dyn Auditor>,
 }
 
 impl AuditedAdmin {
@@ -87,8 +96,9 @@ impl AuditedAdmin {
         inner: Arc<dyn KmsAdmin>,
         provider: &'static str,
         observer: &Arc<dyn Observer>,
+        auditor: &Arc<dyn Auditor>,
     ) -> Self {
-        Self { inner, provider, observer: Arc::clone(observer) }
+        Self { inner, provider, observer: Arc::clone(observer), auditor: Arc::clone(auditor) }
     }
 
     async fn reported<T: Answer>(
@@ -100,7 +110,7 @@ impl AuditedAdmin {
     ) -> Result<T> {
         let site = Site { provider: self.provider, op, key, call };
         let tell = |ended: &Ended<'_>| {
-            ended.audit();
+            self.auditor.record(ended.event());
             ended.count(&*self.observer);
         };
         timed(site, exchange, tell).await

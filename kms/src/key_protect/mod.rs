@@ -65,7 +65,7 @@ impl KeyProtect {
             https_only: endpoint.is_https() && iam_endpoint.is_https(),
         })?);
         let iam = Iam::new(Arc::clone(&http), iam_endpoint, &config.credential, secret)?;
-        let tokens = Arc::new(Tokens::new(Box::new(iam), Arc::clone(&options.observer)));
+        let tokens = Arc::new(Tokens::new(Box::new(iam), options));
         let exchange =
             Exchange { http, tokens, endpoint, instance: instance.clone(), key_ring: key_ring.clone() };
         Ok(Self { exchange, caps: caps() })

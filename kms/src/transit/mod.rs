@@ -78,7 +78,7 @@ impl Transit {
         })?;
         let server = Arc::new(Server { http, endpoint, namespace: namespace.clone() });
         let identity = VaultIdentity::new(Arc::clone(&server), &config.credential, secret)?;
-        let tokens = Arc::new(Tokens::new(Box::new(identity), Arc::clone(&options.observer)));
+        let tokens = Arc::new(Tokens::new(Box::new(identity), options));
         let exchange = Exchange { server, tokens, mount: mount.clone() };
         Ok(Self { exchange, caps: caps(), known: Mutex::default() })
     }

@@ -9,6 +9,8 @@ use api::KmsProfile;
 use api::condition::reasons;
 use api::connection;
 use api::profile::{CaBundle, Credential, KmsProfileSpec};
+use audit::Trail;
+use contract::audit::Who;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kms::admin::KmsAdmin;
 use kms::{CaSource, ConfigError, Kms, KmsError, Options, ProviderConfig, SecretString};
@@ -46,13 +48,14 @@ type Entry = ([u8; 32], Arc<dyn Kms>);
 pub struct Connections {
     /// Where identity tokens may go.
     identity_tokens: IdentityTokens,
+    trail: Arc<Trail>,
     open: Mutex<HashMap<(String, String), Entry>>,
 }
 
 impl Connections {
     /// None yet; a profile that these rules refuse gets none.
-    pub fn new(identity_tokens: IdentityTokens) -> Self {
-        Self { identity_tokens, open: Mutex::default() }
+    pub fn new(identity_tokens: IdentityTokens, trail: Arc<Trail>) -> Self {
+        Self { identity_tokens, trail, open: Mutex::default() }
     }
 
     /// The connection of a profile with its *data* credential; reads the Secret and the CA bundle each time, so that a
@@ -71,7 +74,7 @@ impl Connections {
         {
             return Ok(connection.clone());
         }
-        let connection = kms::connect_with_secret(&config, secret, &Options::default())
+        let connection = kms::connect_with_secret(&config, secret, &self.options(profile))
             .map_err(|error| declared(reasons::INVALID_SPEC, error.to_string()))?;
         open.insert(at, (digest, connection.clone()));
         Ok(connection)
@@ -92,8 +95,15 @@ impl Connections {
         let ca = authority(client, &namespace, profile.spec.ca_bundle.as_ref()).await?;
         let secret = secret(client, &namespace, credential).await?;
         let config = config(&profile.spec, credential, ca)?;
-        kms::connect_admin(&config, Some(secret), &Options::default())
+        kms::connect_admin(&config, Some(secret), &self.options(profile))
             .map_err(|error| declared(reasons::INVALID_SPEC, error.to_string()))
+    }
+
+    fn options(&self, profile: &KmsProfile) -> Options {
+        let namespace = profile.namespace().unwrap_or_default();
+        let who =
+            Who { profile: Some(format!("{namespace}/{}", profile.name_any())), ..self.trail.who().clone() };
+        Options { auditor: self.trail.scoped(who), ..Options::default() }
     }
 
     fn check(&self, profile: &KmsProfile) -> Result<(), ProfileProblem> {
@@ -189,13 +199,14 @@ fn digest(config: &ProviderConfig, secret: &SecretString) -> [u8; 32] {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::controllers::sample::nowhere;
     use crate::fake_api::FakeApi;
 
     #[tokio::test]
     async fn no_connection_is_made_for_a_profile_that_would_send_identity_tokens_elsewhere() {
         let (fake, client) = FakeApi::start().await;
         let endpoints = vec!["https://iam.cloud.ibm.com".into()];
-        let connections = Connections::new(IdentityTokens::new(endpoints, vec![]));
+        let connections = Connections::new(IdentityTokens::new(endpoints, vec![]), nowhere());
         let trusted = serde_json::json!({"trustedProfile": {"id": "Profile-1"}});
         let spec = serde_json::from_value(serde_json::json!({
             "keyProtect": {"endpoint": "https://kms", "iamEndpoint": "https://evil.example", "instance": "i", "rootKey": "k"},

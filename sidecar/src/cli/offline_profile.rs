@@ -15,8 +15,8 @@ use crate::profile::Transport;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Root key")]
 pub struct ProfileArgs {
-    /// A YAML or JSON file with endpoint, iamEndpoint, instance, rootKey, keyRing, apiKeyFile, caFile, keyTtlSeconds,
-    /// outageGraceSeconds, pollSeconds.
+    /// A YAML or JSON file with caFile, keyTtlSeconds, outageGraceSeconds, pollSeconds, and the root key: provider and credential, or
+    /// for Key Protect endpoint, iamEndpoint, instance, rootKey, keyRing, apiKeyFile.
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
     /// Address of Key Protect: https://REGION.kms.cloud.ibm.com
@@ -49,6 +49,8 @@ pub struct ProfileArgs {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct ProfileFile {
+    provider: Option<Provider>,
+    credential: Option<Credential>,
     endpoint: Option<String>,
     iam_endpoint: Option<String>,
     instance: Option<String>,
@@ -70,6 +72,16 @@ pub enum ProfileError {
     /// The file.
     #[error("understand the profile file")]
     Parse(#[source] serde_saphyr::Error),
+    /// The root key is named twice.
+    #[error(
+        "choose the root key: the profile file names its provider, so that flags of Key Protect name another one"
+    )]
+    Twice,
+    /// One without the other.
+    #[error(
+        "understand the profile file: provider and credential go together, and with neither endpoint nor apiKeyFile"
+    )]
+    Half,
     /// A value.
     #[error("find --{0}, on the command line or in the profile file")]
     Missing(&'static str),
@@ -90,27 +102,51 @@ impl ProfileArgs {
                 serde_saphyr::from_str(&text).map_err(ProfileError::Parse)?
             }
         };
-        let choose = |flag: &Option<String>, file: Option<String>| flag.clone().or(file);
-        let need = |value: Option<String>, name| value.ok_or(ProfileError::Missing(name));
-        let iam = choose(&self.iam_endpoint, file.iam_endpoint);
+        let (provider, credential) = match (file.provider.clone(), file.credential.clone()) {
+            (None, None) => self.key_protect(&file)?,
+            (Some(_), Some(_)) if self.names_a_root_key() => return Err(ProfileError::Twice),
+            (Some(provider), Some(credential)) if !file.names_key_protect() => (provider, credential),
+            _ => return Err(ProfileError::Half),
+        };
         Ok(Profile {
             namespace: String::new(),
             name: "offline".into(),
-            provider: Provider::KeyProtect(KeyProtect {
-                endpoint: need(choose(&self.endpoint, file.endpoint), "endpoint")?,
-                iam_endpoint: iam.unwrap_or_else(|| "https://iam.cloud.ibm.com".into()),
-                instance: need(choose(&self.instance, file.instance), "instance")?,
-                root_key: need(choose(&self.root_key, file.root_key), "root-key")?,
-                key_ring: choose(&self.key_ring, file.key_ring),
-            }),
-            credential: Credential::ApiKeyFile {
-                path: need(choose(&self.api_key_file, file.api_key_file), "api-key-file")?,
-            },
-            ca_file: choose(&self.ca_file, file.ca_file),
+            provider,
+            credential,
+            ca_file: self.ca_file.clone().or(file.ca_file),
             poll_seconds: file.poll_seconds.unwrap_or(30),
             key_ttl_seconds: file.key_ttl_seconds.unwrap_or(300),
             outage_grace_seconds: file.outage_grace_seconds.unwrap_or(0),
         })
+    }
+
+    /// A root key in Key Protect, value by value.
+    fn key_protect(&self, file: &ProfileFile) -> Result<(Provider, Credential), ProfileError> {
+        let choose = |flag: &Option<String>, file: &Option<String>| flag.clone().or_else(|| file.clone());
+        let need = |value: Option<String>, name| value.ok_or(ProfileError::Missing(name));
+        let iam = choose(&self.iam_endpoint, &file.iam_endpoint);
+        let root_key = KeyProtect {
+            endpoint: need(choose(&self.endpoint, &file.endpoint), "endpoint")?,
+            iam_endpoint: iam.unwrap_or_else(|| "https://iam.cloud.ibm.com".into()),
+            instance: need(choose(&self.instance, &file.instance), "instance")?,
+            root_key: need(choose(&self.root_key, &file.root_key), "root-key")?,
+            key_ring: choose(&self.key_ring, &file.key_ring),
+        };
+        let path = need(choose(&self.api_key_file, &file.api_key_file), "api-key-file")?;
+        Ok((Provider::KeyProtect(root_key), Credential::ApiKeyFile { path }))
+    }
+
+    /// A flag says something of the root key in Key Protect.
+    fn names_a_root_key(&self) -> bool {
+        let flags = [&self.endpoint, &self.iam_endpoint, &self.instance, &self.root_key, &self.key_ring];
+        flags.into_iter().chain([&self.api_key_file]).any(Option::is_some)
+    }
+}
+
+impl ProfileFile {
+    fn names_key_protect(&self) -> bool {
+        let fields = [&self.endpoint, &self.iam_endpoint, &self.instance, &self.root_key, &self.key_ring];
+        fields.into_iter().chain([&self.api_key_file]).any(Option::is_some)
     }
 }
 
@@ -133,6 +169,24 @@ mod tests {
             unreachable!("offline commands speak to Key Protect")
         };
         assert_eq!((endpoint.as_str(), root_key.as_str()), ("https://from-flag", "r"));
+    }
+
+    #[test]
+    fn a_file_may_name_any_provider_and_then_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("profile.yaml");
+        let transit = "provider: {kind: transit, endpoint: 'https://bao:8200', mount: transit, key: k}\n";
+        let token = "credential: {kind: tokenFile, path: /t}\n";
+        let of = |text: String, root_key: Option<&str>| {
+            std::fs::write(&path, text).unwrap();
+            let root_key = root_key.map(str::to_owned);
+            ProfileArgs { profile: Some(path.clone()), root_key, ..ProfileArgs::default() }.profile()
+        };
+        let profile = of(format!("{transit}{token}"), None).unwrap();
+        assert_eq!((profile.provider.root_key(), profile.credential.path()), ("k", "/t"));
+        assert!(matches!(of(format!("{transit}{token}"), Some("r")), Err(ProfileError::Twice)));
+        assert!(matches!(of(transit.into(), None), Err(ProfileError::Half)));
+        assert!(matches!(of(format!("{transit}{token}instance: i\n"), None), Err(ProfileError::Half)));
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! Invariant: a record names the volume, the inode and the block, never a name, a path or data; a read that failed for damage
 //! has left one, and nothing else has.
 
-use envelope::CipherError;
-use kms::observe::AUDIT_TARGET;
+use std::sync::Arc;
+
+use contract::audit::{Event, Subject};
+use envelope::{CipherError, VolumeId};
+use kms::observe::{Auditor, Logged};
 
 use super::error::FsError;
 use super::inode::Inode;
@@ -18,17 +21,28 @@ impl EncryptedFs {
             && error.is_damage()
         {
             Counters::add(&self.counters.damaged, 1);
-            tracing::warn!(
-                target: AUDIT_TARGET,
-                volume = %self.options.volume,
-                inode = inode.identity.ino,
-                block = block(error),
-                outcome = outcome(error),
-                %error,
-                "integrity error"
-            );
+            let (inode, block) = (Some(inode.identity.ino), block(error));
+            let volume = Some(self.options.volume.to_string());
+            tracing::warn!(?volume, ?inode, ?block, %error, "integrity error");
+            let subject = Subject { volume, inode, block, ..Subject::default() };
+            self.auditor().record(Event::new("damage", outcome(error), subject));
         }
         result
+    }
+
+    /// Records go to `auditor` from now on, if they went to nobody.
+    pub fn audit_by(&self, auditor: Arc<dyn Auditor>) {
+        let _ = self.auditor.set(auditor);
+    }
+
+    /// Who keeps the audit trail.
+    pub fn auditor(&self) -> &dyn Auditor {
+        self.auditor.get().map_or(&Logged, |auditor| auditor.as_ref())
+    }
+
+    /// The volume that is served.
+    pub fn volume(&self) -> VolumeId {
+        self.options.volume
     }
 }
 

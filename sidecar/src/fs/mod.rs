@@ -47,6 +47,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use envelope::Ownership;
+use kms::observe::Auditor;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
@@ -149,6 +150,8 @@ pub struct EncryptedFs {
     /// Another one has the volume: nothing is written, and no data served, ever again. Held while the gate is opened.
     fenced: RwLock<bool>,
     challenge: OnceLock<Challenge>,
+    /// Who keeps the audit trail; nobody: the program's log.
+    auditor: OnceLock<Arc<dyn Auditor>>,
     /// Device nodes may be made.
     devices: AtomicBool,
     counters: Counters,
@@ -185,6 +188,7 @@ impl EncryptedFs {
             connection: Connection::default(),
             fenced: RwLock::new(false),
             challenge: OnceLock::new(),
+            auditor: OnceLock::new(),
             devices: AtomicBool::new(false),
             counters: Counters::default(),
             options,

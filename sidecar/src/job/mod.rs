@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::check_in::{KeyReport, Role, VolumePhase, reasons};
-use contract::config::{SidecarConfig, Volume as VolumeConfig};
+use contract::config::{Profile, SidecarConfig, Volume as VolumeConfig};
 use contract::exit;
 use kms::CallCtx;
 use tokio::runtime::Handle;
@@ -20,11 +20,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::check_in::CheckInClient;
 use crate::keys::{KeyError, RootKey};
-use crate::profile::{self, Transport};
+use crate::profile::{self, Told, Transport};
 use crate::serve::board::{Board, Row};
 use crate::serve::check_in_task;
 use crate::serve::metrics::Metrics;
-use crate::serve::{Places, holder};
+use crate::serve::{Places, auditor, holder, trail};
 use crate::sweep::{Pace, Sweep, SweepError};
 use crate::volume::{self, Guard, Purpose, Request, Volume, VolumeError, marker};
 
@@ -91,6 +91,7 @@ pub async fn run(config: SidecarConfig, places: Places) -> Result<(), JobError> 
     let names = config.volumes.iter().map(|volume| (volume.name.clone(), volume.claim.clone()));
     let board = Board::new(names);
     let metrics = Arc::new(Metrics::default());
+    let trail = trail("job");
     let client = || CheckInClient::with_files(&config.operator_url, &places.ca, &places.token);
     let reporting = client().map(|client| {
         let (board, metrics) = (board.clone(), Arc::clone(&metrics));
@@ -102,7 +103,13 @@ pub async fn run(config: SidecarConfig, places: Places) -> Result<(), JobError> 
     for (volume, row) in config.volumes.iter().zip(board.rows()) {
         let done = match &volume.look_for {
             Some(version) => look::look(volume, version, row, &places).await,
-            None => sweep(&config, volume, row, &places, &metrics, &cancelled).await,
+            None => {
+                let told = |profile: &Profile| Told {
+                    observer: metrics.observer(),
+                    auditor: auditor(&trail, volume, profile),
+                };
+                sweep(&config, volume, row, &places, told, &cancelled).await
+            }
         };
         row.sweep.ended();
         if let Err(error) = done {
@@ -137,12 +144,12 @@ async fn sweep(
     volume: &VolumeConfig,
     row: &Row,
     places: &Places,
-    metrics: &Metrics,
+    told: impl FnOnce(&Profile) -> Told,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<(), JobError> {
     let no_profile = || JobError::Config("no profile for a volume".into());
     let profile = config.profiles.get(volume.profile).ok_or_else(no_profile)?;
-    let root_key = profile::connect(profile, Transport::Https, metrics.observer())
+    let root_key = profile::connect(profile, Transport::Https, told(profile))
         .map_err(|error| JobError::Config(error.to_string()))?;
     // The marker's own flags hold: nothing is initialised here.
     let request = Request::of(volume, &places.raw, Purpose::Write, holder());

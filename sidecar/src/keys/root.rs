@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use contract::audit::Subject;
 use envelope::{Dek, GroupKey, KmsContext, WrappedKey, Wrapping};
 use kms::{CallCtx, ErrorKind, KeyInfo, KeyRef, Kms, KmsError, Op, PlainKey, Wrapped};
 
@@ -66,8 +67,8 @@ impl RootKey {
         context: &KmsContext,
         call: &CallCtx,
     ) -> Result<WrappedKey, KeyError> {
-        let id = self.canonical(call).await?;
-        let wrapped = self.kms.wrap(&id, &PlainKey::from_bytes(plain), context.as_bytes(), call).await?;
+        let (id, call) = (self.canonical(call).await?, about(call, context));
+        let wrapped = self.kms.wrap(&id, &PlainKey::from_bytes(plain), context.as_bytes(), &call).await?;
         let version = version_text(&wrapped);
         Ok(WrappedKey::new(
             self.provider,
@@ -86,8 +87,8 @@ impl RootKey {
         context: &KmsContext,
         call: &CallCtx,
     ) -> Result<Unwrapped, KeyError> {
-        let id = self.canonical(call).await?;
-        let answer = self.kms.unwrap(&id, &to_kms(key), context.as_bytes(), call).await?;
+        let (id, call) = (self.canonical(call).await?, about(call, context));
+        let answer = self.kms.unwrap(&id, &to_kms(key), context.as_bytes(), &call).await?;
         let rewrapped = match answer.rewrapped {
             Some(wrapped) => Some(key.rewrapped(wrapped.blob.clone(), version_text(&wrapped))?),
             None => None,
@@ -102,8 +103,8 @@ impl RootKey {
         context: &KmsContext,
         call: &CallCtx,
     ) -> Result<WrappedKey, KeyError> {
-        let id = self.canonical(call).await?;
-        let wrapped = self.kms.rewrap(&id, &to_kms(key), context.as_bytes(), call).await?;
+        let (id, call) = (self.canonical(call).await?, about(call, context));
+        let wrapped = self.kms.rewrap(&id, &to_kms(key), context.as_bytes(), &call).await?;
         let version = version_text(&wrapped);
         Ok(key.rewrapped(wrapped.blob, version)?)
     }
@@ -122,6 +123,12 @@ impl RootKey {
             || KmsError::new(ErrorKind::Integrity("no key id"), self.kms.caps().provider, Op::Describe);
         self.canonical.get().cloned().ok_or_else(unknown)
     }
+}
+
+/// The call, and what the audit trail says that it is about.
+fn about(call: &CallCtx, context: &KmsContext) -> CallCtx {
+    let (volume, object) = (Some(context.volume().to_string()), Some(context.object().to_string()));
+    call.clone().about(Subject { volume, object, ..Subject::default() })
 }
 
 fn to_kms(key: &WrappedKey) -> Wrapped {

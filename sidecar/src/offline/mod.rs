@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use contract::exit;
-use kms::observe::Unobserved;
 use thiserror::Error;
 
 pub use inspect::inspect;
@@ -85,7 +84,7 @@ fn finish(result: Result<i32, OfflineError>) -> i32 {
 }
 
 fn root_key(args: &ProfileArgs) -> Result<Arc<RootKey>, OfflineError> {
-    Ok(profile::connect(&args.profile()?, args.transport(), Arc::new(Unobserved))?)
+    Ok(profile::connect(&args.profile()?, args.transport(), profile::Told::default())?)
 }
 
 fn request(path: &Path, purpose: Purpose, storage_entries: &[String]) -> Request {

@@ -69,7 +69,7 @@ async fn serve_until_told(
     ready: impl FnOnce(),
 ) -> Result<i32, OfflineError> {
     let profile = args.profile.profile()?;
-    let root_key = profile::connect(&profile, args.profile.transport(), Arc::new(kms::observe::Unobserved))?;
+    let root_key = profile::connect(&profile, args.profile.transport(), profile::Told::default())?;
     let config = config(args);
     let purpose = if args.read_only { Purpose::Read } else { Purpose::Write };
     let mut wanted = request(&args.backing, purpose, &args.storage_entry);
@@ -143,6 +143,7 @@ fn config(args: &MountArgs) -> VolumeConfig {
     let root = rustix::process::geteuid().is_root();
     VolumeConfig {
         name: "volume".into(),
+        binding: None,
         claim: String::new(),
         profile: 0,
         wrapping: if args.direct { Wrapping::Direct } else { Wrapping::Grouped },

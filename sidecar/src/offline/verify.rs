@@ -66,7 +66,7 @@ pub struct Damage {
 
 async fn run(args: &VerifyArgs) -> Result<i32, OfflineError> {
     let profile = args.profile.profile()?;
-    let root_key = profile::connect(&profile, args.profile.transport(), Arc::new(kms::observe::Unobserved))?;
+    let root_key = profile::connect(&profile, args.profile.transport(), profile::Told::default())?;
     let wanted = request(&args.backing, Purpose::Read, &args.storage_entry);
     let open = volume::open(&wanted, &root_key).await?;
     let watch = Arc::new(KeyWatch::new(Arc::clone(&root_key), Lifetimes::of(&profile)));

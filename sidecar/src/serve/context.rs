@@ -5,12 +5,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use audit::Trail;
+use contract::audit::Who;
 use contract::config::{Profile, SidecarConfig, Volume};
+use kms::observe::Auditor;
 use tokio::sync::watch;
 
 use super::board::Board;
 use super::link::DriverLink;
 use super::metrics::Metrics;
+use crate::profile::Told;
 
 /// The places that a pod has; tests have others.
 #[derive(Clone, Debug)]
@@ -56,6 +60,8 @@ pub struct Context {
     pub board: Board,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The audit trail.
+    pub trail: Arc<Trail>,
     /// The node driver.
     pub link: DriverLink,
     /// The gate's key.
@@ -70,12 +76,34 @@ impl Context {
         self.config.profiles.get(volume.profile)
     }
 
+    /// Who is told of what a volume does with keys.
+    pub fn told(&self, volume: &Volume, profile: &Profile) -> Told {
+        Told { observer: self.metrics.observer(), auditor: auditor(&self.trail, volume, profile) }
+    }
+
     /// Ends when the process is to end.
     pub async fn stopped(&self) {
         let mut stop = self.stop.subscribe();
         // A closed channel means that everything has ended.
         let _ = stop.wait_for(|stop| *stop).await;
     }
+}
+
+/// The audit trail of this process, which is a `program` in a pod.
+pub fn trail(program: &'static str) -> Arc<Trail> {
+    let read = |name| std::env::var(name).ok();
+    let (pod, namespace) = (read(contract::names::POD_NAME_ENV), read(contract::names::POD_NAMESPACE_ENV));
+    Trail::stdout(Who { pod, namespace, ..Who::program(program) })
+}
+
+/// The trail, for what is done with the keys of a volume.
+pub fn auditor(trail: &Arc<Trail>, volume: &Volume, profile: &Profile) -> Arc<dyn Auditor> {
+    trail.scoped(Who {
+        profile: Some(format!("{}/{}", profile.namespace, profile.name)),
+        binding: volume.binding.clone(),
+        claim: Some(volume.claim.clone()),
+        ..trail.who().clone()
+    })
 }
 
 /// `pod namespace/name (uid)`, as far as the environment tells.

@@ -16,7 +16,7 @@ pub mod status_file;
 pub mod volume_task;
 mod waiting_room;
 
-pub use context::{Context, Places, holder};
+pub use context::{Context, Places, auditor, holder, trail};
 pub use run::{ServeError, run};
 
 /// An error and its causes, for a person.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::board::Board;
-use super::context::{Context, Places, holder};
+use super::context::{Context, Places, holder, trail};
 use super::link::DriverLink;
 use super::metrics::Metrics;
 use super::orders::Order;
@@ -63,6 +63,7 @@ pub async fn run_until(
     let context = Arc::new(Context {
         board: Board::new(names),
         metrics: Arc::new(Metrics::default()),
+        trail: trail("sidecar"),
         link: DriverLink::new(&places.ctl),
         gate_key: ensure_key(&places.run.join("gate.key")).map_err(ServeError::GateKey)?,
         holder: holder(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use contract::audit::{Event, Subject, Word};
 use contract::check_in::{KeyReport, VolumePhase, reasons};
 use contract::config::Volume as VolumeConfig;
 use tokio::runtime::Handle;
@@ -72,7 +73,9 @@ pub async fn run(
         );
         return;
     };
-    let root_key = match profile::connect(&profile, Transport::Https, context.metrics.observer()) {
+    let told = context.told(&config, &profile);
+    let auditor = Arc::clone(&told.auditor);
+    let root_key = match profile::connect(&profile, Transport::Https, told) {
         Ok(root_key) => root_key,
         Err(error) => {
             row.set_phase(VolumePhase::Failed, "KmsConfigInvalid", error.to_string());
@@ -92,6 +95,7 @@ pub async fn run(
             return;
         }
     };
+    served.fs.audit_by(auditor);
     door.open(Arc::clone(&served));
     if !config.read_only {
         let filling = Arc::clone(&served.keys);
@@ -207,7 +211,10 @@ async fn apply(served: &Arc<Served>, row: &Row, seen: &Seen) {
     row.update(|state| state.key = Some(key_report(seen)));
     let (phase, why) = match &seen.access {
         Access::Serving => {
-            served.fs.resume();
+            if served.fs.is_suspended() {
+                served.fs.resume();
+                record(served, "resume", "Ok".into());
+            }
             let (reason, message) = match &seen.trouble {
                 None => (reasons::SERVING, String::new()),
                 Some(why) => (
@@ -228,8 +235,16 @@ async fn apply(served: &Arc<Served>, row: &Row, seen: &Seen) {
             tracing::error!("the suspension was cut short");
         }
         served.keys.forget();
+        record(served, "suspend", why.reason.into());
     }
     row.set_phase(phase, why.reason, why.message.clone());
+}
+
+/// Leaves a record of what became of the volume's keys.
+fn record(served: &Served, operation: &'static str, outcome: Word) {
+    let volume = Some(served.fs.volume().to_string());
+    let subject = Subject { volume, ..Subject::default() };
+    served.fs.auditor().record(Event::new(operation, outcome, subject));
 }
 
 /// Keeps the lease of a volume that is served, and fences the volume off when another one has taken it over.

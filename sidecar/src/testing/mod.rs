@@ -149,6 +149,7 @@ fn config(server: &Server) -> ProviderConfig {
 pub fn volume_config() -> VolumeConfig {
     VolumeConfig {
         name: "data".into(),
+        binding: None,
         claim: "data-0".into(),
         profile: 0,
         wrapping: Wrapping::Grouped,

@@ -64,8 +64,8 @@ impl RootKey {
             allow_loopback_http: true,
             ..ProfileArgs::default()
         };
-        let observer = Arc::new(::kms::observe::Unobserved);
-        let root_key = sidecar::profile::connect(&args.profile()?, args.transport(), observer)?;
+        let told = sidecar::profile::Told::default();
+        let root_key = sidecar::profile::connect(&args.profile()?, args.transport(), told)?;
         let make = Make { ownership: envelope::Ownership::Native, strict: false, seal: false };
         self.runtime.block_on(serving::open(path, &root_key, make))
     }

@@ -64,6 +64,7 @@ pub async fn serve(path: &Path, root_key: Arc<RootKey>, lifetimes: Lifetimes, ma
 fn config(make: Make) -> VolumeConfig {
     VolumeConfig {
         name: "volume".into(),
+        binding: None,
         claim: String::new(),
         profile: 0,
         wrapping: Wrapping::Grouped,

@@ -33,7 +33,7 @@ pub fn serve(backing: &Path, target: &Path, profile: PathBuf) -> Result<ExitCode
 
 async fn open(backing: &Path, args: &ProfileArgs) -> Result<Serving> {
     let profile = args.profile()?;
-    let root_key = profile::connect(&profile, args.transport(), Arc::new(kms::observe::Unobserved))?;
+    let root_key = profile::connect(&profile, args.transport(), profile::Told::default())?;
     let make = Make { ownership: Ownership::Native, strict: false, seal: false };
     let serving = serving::serve(backing, root_key, Lifetimes::of(&profile), make).await?;
     let watching = Arc::clone(&serving.served.watch);

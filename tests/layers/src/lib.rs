@@ -39,14 +39,19 @@ pub const RULES: &[Rule] = &[
         own: &["cofferdam-contract"],
     },
     Rule {
+        part: "cofferdam-audit",
+        never: &["kube", "fuse-backend-rs"],
+        own: &["cofferdam-contract", "cofferdam-kms"],
+    },
+    Rule {
         part: "cofferdam-operator",
         never: &["fuse-backend-rs", "cofferdam-envelope"],
-        own: &["cofferdam-api", "cofferdam-contract", "cofferdam-kms"],
+        own: &["cofferdam-api", "cofferdam-audit", "cofferdam-contract", "cofferdam-kms"],
     },
     Rule {
         part: "cofferdam-sidecar",
         never: &["kube", "k8s-openapi"],
-        own: &["cofferdam-contract", "cofferdam-envelope", "cofferdam-kms"],
+        own: &["cofferdam-audit", "cofferdam-contract", "cofferdam-envelope", "cofferdam-kms"],
     },
     Rule {
         part: "cofferdam-node",

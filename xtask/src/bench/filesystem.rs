@@ -62,8 +62,8 @@ pub fn options(places: &Places, amount: &Amount<'_>) -> Result<String> {
 pub fn growth(places: &Places, amount: &Amount<'_>) -> Result<String> {
     let table = run(places, &["growth", "--storage", MEMORY, "--minutes", "12"], amount)?;
     Ok(format!(
-        "Release build, on {}, on a tmpfs. Medians of nine times 1,000 operations with cold caches, on both volumes in turn; beside them the \
-         storage itself.\n\n{table}",
+        "Release build, on {}, on a tmpfs. Medians of nine times 1,000 operations with cold caches, on both volumes in turn; the floor is the \
+         transport without encryption.\n\n{table}",
         report::machine()
     ))
 }

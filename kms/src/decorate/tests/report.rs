@@ -1,17 +1,48 @@
 //! Audit events and counts.
 
+use std::sync::Mutex;
+
+use contract::audit::{Event, Subject};
+
 use super::*;
 use crate::admin::{KmsAdmin, NewKey};
 use crate::decorate::layer;
 use crate::decorate::report::{Audit, AuditedAdmin, Metrics};
 use crate::decorate::testlog::Log;
+use crate::observe::{Auditor, Logged};
+
+fn logged() -> Arc<dyn Auditor> {
+    Arc::new(Logged)
+}
+
+#[tokio::test]
+async fn the_trail_says_what_a_call_is_about_and_its_correlation_id() {
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Event>>);
+    impl Auditor for Kept {
+        fn record(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+    let kept = Arc::new(Kept::default());
+    let auditor: Arc<dyn Auditor> = kept.clone();
+    let kms = layer(Scripted::new([Step::Answer]), Audit::new(&auditor));
+    let subject = Subject { object: Some("group 1".into()), ..Subject::default() };
+    let call = CallCtx::new().about(subject.clone());
+    kms.unwrap(&key(), &blob("a"), &CTX, &call).await.unwrap();
+    let kept = kept.0.lock().unwrap();
+    assert_eq!((kept.len(), &kept[0].subject, &*kept[0].operation), (1, &subject, "unwrap"));
+    let exchange = kept[0].exchange.as_ref().unwrap();
+    assert_eq!(exchange.correlation_id, call.correlation_id.to_string());
+    assert_eq!((exchange.root_key.as_deref(), exchange.key_version.as_deref()), (Some("root"), Some("v1")));
+}
 
 #[tokio::test]
 async fn every_call_leaves_an_audit_event_that_can_be_matched_with_the_vendors() {
     let log = Log::default();
     let _guard = log.collect();
     let failing = Step::Fail(ErrorKind::KeyDisabled);
-    let kms = layer(Scripted::new([Step::Answer, failing]), Audit);
+    let kms = layer(Scripted::new([Step::Answer, failing]), Audit::new(&logged()));
     let (first, second) = (CallCtx::new(), CallCtx::new());
     kms.unwrap(&key(), &blob("a"), &CTX, &first).await.unwrap();
     kms.wrap(&key(), &PlainKey::from_bytes(&[1; 32]), &CTX, &second).await.unwrap_err();
@@ -83,7 +114,7 @@ async fn each_act_of_the_owner_is_told_once_and_a_key_that_was_made_is_named() {
     let _guard = log.collect();
     let recorder = Arc::new(Recorder::default());
     let observer: Arc<dyn Observer> = recorder.clone();
-    let admin = AuditedAdmin::new(Arc::new(Owner), "owned", &observer);
+    let admin = AuditedAdmin::new(Arc::new(Owner), "owned", &observer, &logged());
     let named = |name: &str| NewKey { name: name.into(), description: None };
     let (key, gone, call) = (key(), KeyRef("gone".into()), CallCtx::new());
     admin.create(&named("new"), &call).await.unwrap();

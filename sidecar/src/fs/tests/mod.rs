@@ -165,7 +165,9 @@ impl Volume {
 
 fn open(dir: &TempDir, options: &Options, keys: &Arc<MemoryKeys>) -> Arc<EncryptedFs> {
     let root = std::fs::File::open(dir.path()).unwrap();
-    Arc::new(EncryptedFs::new(root.as_fd(), options.clone(), Arc::clone(keys) as _).unwrap())
+    let fs = EncryptedFs::new(root.as_fd(), options.clone(), Arc::clone(keys) as _).unwrap();
+    fs.audit_by(Arc::new(tampering::OfThisThread));
+    Arc::new(fs)
 }
 
 /// A filesystem that is unmounted when it is dropped.

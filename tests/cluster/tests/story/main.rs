@@ -5,6 +5,7 @@
 
 mod alone;
 mod applications;
+mod audit;
 mod bad_input;
 mod content;
 mod faults;
