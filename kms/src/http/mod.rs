@@ -12,7 +12,8 @@ pub(crate) mod watched;
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -47,13 +48,17 @@ pub(crate) struct Reply {
     /// Lower case, without parameters; `None` where absent.
     pub(crate) content_type: Option<String>,
     pub(crate) retry_after: Option<Duration>,
+    /// The service's own time.
+    pub(crate) date: Option<Timestamp>,
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
 impl Reply {
     /// The content type is JSON of any vendor.
     pub(crate) fn is_json(&self) -> bool {
-        self.content_type.as_deref().is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"))
+        self.content_type.as_deref().is_some_and(|kind| {
+            kind == "application/json" || kind.ends_with("+json") || kind == "application/x-amz-json-1.1"
+        })
     }
 }
 
@@ -96,6 +101,7 @@ async fn read(mut response: reqwest::Response, limit: usize) -> Result<Reply, Er
     let content_type = header(&response, CONTENT_TYPE.as_str())
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     let retry_after = header(&response, RETRY_AFTER.as_str()).and_then(parse_retry_after);
+    let date = header(&response, DATE.as_str()).and_then(parse_date);
     let too_large = ErrorKind::Integrity("it is too large");
     if response.content_length().is_some_and(|len| len > limit as u64) {
         return Err(too_large);
@@ -108,7 +114,7 @@ async fn read(mut response: reqwest::Response, limit: usize) -> Result<Reply, Er
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Reply { status, content_type, retry_after, body })
+    Ok(Reply { status, content_type, retry_after, date, body })
 }
 
 fn header<'a>(response: &'a reqwest::Response, name: &str) -> Option<&'a str> {
@@ -120,10 +126,14 @@ fn parse_retry_after(value: &str) -> Option<Duration> {
     let wait = if let Ok(seconds) = value.trim().parse::<u64>() {
         Duration::from_secs(seconds)
     } else {
-        let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
-        Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or(Duration::ZERO)
+        Duration::try_from(parse_date(value)?.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
     };
     Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// RFC 9110 §5.6.7.
+fn parse_date(value: &str) -> Option<Timestamp> {
+    Some(jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp())
 }
 
 /// What kept a request from an answer. The text of the error is left out: it can hold the address with a query.

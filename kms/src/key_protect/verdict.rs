@@ -160,6 +160,7 @@ mod tests {
             status,
             content_type: Some(kind.into()),
             retry_after: None,
+            date: None,
             body: Zeroizing::new(body.as_bytes().to_vec()),
         }
     }

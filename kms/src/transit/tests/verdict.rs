@@ -12,6 +12,7 @@ fn reply(status: u16, kind: &str, body: &str) -> Reply {
         status,
         content_type: Some(kind.into()),
         retry_after: None,
+        date: None,
         body: Zeroizing::new(body.as_bytes().to_vec()),
     }
 }
