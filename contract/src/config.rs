@@ -50,6 +50,8 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Provider {
+    /// AWS KMS.
+    Aws(AwsKms),
     /// IBM Key Protect.
     KeyProtect(KeyProtect),
     /// HashiCorp Vault or OpenBao Transit.
@@ -60,10 +62,27 @@ impl Provider {
     /// The root key, as its vendor calls it.
     pub fn root_key(&self) -> &str {
         match self {
+            Self::Aws(spec) => &spec.key,
             Self::KeyProtect(spec) => &spec.root_key,
             Self::Transit(spec) => &spec.key,
         }
     }
+}
+
+/// A root key in AWS KMS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AwsKms {
+    /// The root key's region, such as `eu-central-1`.
+    pub region: String,
+    /// `https://HOST`, without path; absent: the region's public address of KMS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// `https://HOST`, without path, of the STS that gives sessions of a role; absent: the region's public address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts_endpoint: Option<String>,
+    /// Id, ARN or alias (`alias/…`) of the root key.
+    pub key: String,
 }
 
 /// A root key in IBM Key Protect: public, private and Dedicated endpoints.
@@ -110,6 +129,18 @@ pub struct Transit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Credential {
+    /// Access keys of AWS in a file that may change at any time: a shared credentials file, of which the profile `default` counts.
+    AwsKeysFile {
+        /// Absolute path.
+        path: String,
+    },
+    /// A role of AWS, by a projected service account token.
+    AwsWebIdentity {
+        /// The role's ARN.
+        role_arn: String,
+        /// Absolute path of the token, read again for each login.
+        token_path: String,
+    },
     /// An API key of IBM Cloud in a file that may change at any time.
     ApiKeyFile {
         /// Absolute path.
@@ -151,9 +182,11 @@ impl Credential {
     /// The file with the secret or the token.
     pub fn path(&self) -> &str {
         match self {
-            Self::ApiKeyFile { path } | Self::TokenFile { path } => path,
+            Self::ApiKeyFile { path } | Self::AwsKeysFile { path } | Self::TokenFile { path } => path,
             Self::AppRole { secret_id_path, .. } => secret_id_path,
-            Self::TrustedProfile { token_path, .. } | Self::Kubernetes { token_path, .. } => token_path,
+            Self::AwsWebIdentity { token_path, .. }
+            | Self::TrustedProfile { token_path, .. }
+            | Self::Kubernetes { token_path, .. } => token_path,
         }
     }
 }

@@ -9,6 +9,7 @@ use contract::config::Provider;
 use secrecy::SecretString;
 
 use crate::admin::KmsAdmin;
+use crate::aws::{self, Aws};
 use crate::config::{ConfigError, ProviderConfig};
 use crate::decorate::{AuditedAdmin, decorate};
 use crate::key_protect::{self, KeyProtect};
@@ -121,6 +122,7 @@ pub fn connect_admin(
     options: &Options,
 ) -> Result<Arc<dyn KmsAdmin>, ConfigError> {
     let (admin, name): (Arc<dyn KmsAdmin>, _) = match &config.provider {
+        Provider::Aws(spec) => (Arc::new(Aws::new(spec, config, secret, options)?), aws::PROVIDER),
         Provider::KeyProtect(spec) => {
             (Arc::new(KeyProtect::new(spec, config, secret, options)?), key_protect::PROVIDER)
         }
@@ -137,6 +139,7 @@ fn build(
     options: &Options,
 ) -> Result<Arc<dyn Kms>, ConfigError> {
     let provider: Arc<dyn Kms> = match &config.provider {
+        Provider::Aws(spec) => Arc::new(Aws::new(spec, config, secret, options)?),
         Provider::KeyProtect(spec) => Arc::new(KeyProtect::new(spec, config, secret, options)?),
         Provider::Transit(spec) => Arc::new(Transit::new(spec, config, secret, options)?),
     };

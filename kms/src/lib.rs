@@ -9,6 +9,7 @@
 
 pub mod admin;
 mod auth;
+mod aws;
 mod call;
 mod config;
 mod connect;

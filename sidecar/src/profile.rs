@@ -84,6 +84,7 @@ pub fn connect(profile: &Profile, transport: Transport, told: Told) -> Result<Ar
 /// The provider's name in a volume's headers.
 fn named(provider: &Provider) -> envelope::Provider {
     match provider {
+        Provider::Aws(_) => envelope::Provider::AwsKms,
         Provider::KeyProtect(_) => envelope::Provider::KeyProtect,
         Provider::Transit(_) => envelope::Provider::Transit,
     }
