@@ -16,12 +16,14 @@ use crate::bench::Trouble;
 /// How a vendor's requests are told apart and how its troubles sound.
 #[derive(Clone, Copy)]
 pub(crate) struct Dialect {
-    /// The operation of `POST /path`.
+    /// The operation of a request, by its line and headers.
     pub(crate) op: fn(&str) -> Option<Op>,
     /// The header with the token, in lower case and with its colon.
     pub(crate) token: &'static str,
     /// The body of an error.
     pub(crate) error: &'static str,
+    /// Status and body of what tells a caller to wait.
+    pub(crate) throttled: (&'static str, &'static str),
 }
 
 struct State {
@@ -88,8 +90,7 @@ impl State {
         if let Some(token) = header.and_then(|line| line.split_once(':')) {
             self.tokens.lock().unwrap().push(token.1.trim().to_owned());
         }
-        let line = head.lines().next()?.trim_end_matches(" HTTP/1.1");
-        let op = (self.dialect.op)(line)?;
+        let op = (self.dialect.op)(head)?;
         *self.counts.lock().unwrap().entry(op).or_default() += 1;
         let mut troubles = self.troubles.lock().unwrap();
         let found = troubles.iter_mut().find(|(of, _, times)| *of == op && *times != Some(0))?;
@@ -107,7 +108,8 @@ async fn serve(mut client: TcpStream, state: &State) {
             Trouble::ServerError => answer("500 Error", "application/json", "", state.dialect.error),
             Trouble::Throttled { retry_after } => {
                 let wait = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n"));
-                answer("429 Wait", "application/json", &wait.unwrap_or_default(), state.dialect.error)
+                let (status, body) = state.dialect.throttled;
+                answer(status, "application/json", &wait.unwrap_or_default(), body)
             }
             Trouble::Reset => return reset(&client),
             Trouble::ResetAfterwards => {

@@ -78,7 +78,8 @@ fn policy(role: &str) -> String {
     }
 }
 
-fn op(line: &str) -> Option<Op> {
+fn op(head: &str) -> Option<Op> {
+    let line = head.lines().next()?.trim_end_matches(" HTTP/1.1");
     let (method, path) = line.split_once(" /v1/")?;
     let parts: Vec<&str> = path.split('/').collect();
     match (method, parts.as_slice()) {
@@ -92,7 +93,12 @@ fn op(line: &str) -> Option<Op> {
     }
 }
 
-const DIALECT: Dialect = Dialect { op, token: "x-vault-token:", error: r#"{"errors":["internal error"]}"# };
+const DIALECT: Dialect = Dialect {
+    op,
+    token: "x-vault-token:",
+    error: r#"{"errors":["internal error"]}"#,
+    throttled: ("429 Wait", r#"{"errors":["internal error"]}"#),
+};
 
 impl OpenBao {
     /// A namespace with engine, keys, policies and roles.
