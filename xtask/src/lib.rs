@@ -14,5 +14,6 @@ pub mod openbao;
 pub mod places;
 pub mod process;
 pub mod progress;
+pub mod python;
 pub mod suites;
 pub mod test;
