@@ -4,9 +4,11 @@
 //! Invariant: no check names a vendor. A point that a provider cannot have is declared with its reason, never left out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is how a check fails")]
 
+pub mod aws;
 mod bench;
 pub mod checks;
 mod front;
+mod issuer;
 mod key_protect;
 mod log;
 pub mod openbao;
@@ -15,6 +17,7 @@ pub mod points;
 mod relay;
 mod subjects;
 
+pub use aws::Aws;
 pub use bench::{Bench, Caller, Trouble};
 pub use key_protect::KeyProtect;
 pub use openbao::OpenBao;

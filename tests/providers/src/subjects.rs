@@ -40,7 +40,23 @@ impl Subject {
 }
 
 /// Each of them.
-pub const SUBJECTS: &[&Subject] = &[&KEY_PROTECT, &OPENBAO];
+pub const SUBJECTS: &[&Subject] = &[&AWS, &KEY_PROTECT, &OPENBAO];
+
+pub(crate) const AWS: Subject = Subject {
+    name: "AWS KMS",
+    against: "`tests/emulators/aws`, an emulator",
+    declared: &[
+        (
+            "an_expired_key_unwraps_and_wraps_no_more",
+            Standing::Absent("only imported material expires, and then the key does neither"),
+        ),
+        ("a_version_is_refused_alone", Standing::Absent("versions have no state of their own")),
+        ("17", Standing::Absent("the service has none")),
+        ("19", Standing::Beside("kms/src/aws/tests/wire.rs")),
+        ("29", Standing::Absent("no hardware token")),
+        ("30", Standing::Beside("tests/providers/tests/aws/client.rs")),
+    ],
+};
 
 pub(crate) const KEY_PROTECT: Subject = Subject {
     name: "IBM Key Protect",
