@@ -45,7 +45,8 @@ pub async fn a_wrong_context_or_a_damaged_blob_is_invalid_and_never_tried_again(
         let error = kms.rewrap(&key, &wrapped, &wrong, &call).await.unwrap_err();
         assert_eq!(error.reason(), "CiphertextInvalid", "{error}");
     }
-    assert_eq!((b.requests(Op::Unwrap), b.requests(Op::Rewrap)), (2, 2));
+    let expected = if kms.caps().native_rewrap { (2, 2) } else { (4, 0) };
+    assert_eq!((b.requests(Op::Unwrap), b.requests(Op::Rewrap)), expected);
     let len = wrapped.blob.len();
     for at in (0..len).step_by(len / 16) {
         let mut damaged = wrapped.clone();
