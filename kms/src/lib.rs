@@ -15,6 +15,7 @@ mod config;
 mod connect;
 mod decorate;
 mod error;
+mod google;
 mod http;
 mod key;
 mod key_protect;
