@@ -9,6 +9,7 @@ mod bench;
 pub mod checks;
 mod front;
 mod issuer;
+pub mod google;
 mod key_protect;
 mod log;
 pub mod openbao;
@@ -19,6 +20,7 @@ mod subjects;
 
 pub use aws::Aws;
 pub use bench::{Bench, Caller, Trouble};
+pub use google::Google;
 pub use key_protect::KeyProtect;
 pub use openbao::OpenBao;
 pub use subjects::{SUBJECTS, Standing, Subject};

@@ -40,7 +40,8 @@ impl Subject {
 }
 
 /// Each of them.
-pub const SUBJECTS: &[&Subject] = &[&AWS, &KEY_PROTECT, &OPENBAO];
+pub const SUBJECTS: &[&Subject] =
+    &[&AWS, &GOOGLE, &KEY_PROTECT, &OPENBAO];
 
 pub(crate) const AWS: Subject = Subject {
     name: "AWS KMS",
@@ -55,6 +56,22 @@ pub(crate) const AWS: Subject = Subject {
         ("19", Standing::Beside("kms/src/aws/tests/wire.rs")),
         ("29", Standing::Absent("no hardware token")),
         ("30", Standing::Beside("tests/providers/tests/aws/client.rs")),
+    ],
+};
+
+pub(crate) const GOOGLE: Subject = Subject {
+    name: "Google Cloud KMS",
+    against: "`tests/emulators/google`, an emulator",
+    declared: &[
+        ("an_expired_key_unwraps_and_wraps_no_more", Standing::Absent("keys do not expire")),
+        (
+            "a_rewrap_credential_cannot_unwrap",
+            Standing::Absent("the service has no rewrap: whoever rewraps a key unwraps it"),
+        ),
+        ("17", Standing::Beside("tests/providers/tests/google/checksums.rs")),
+        ("19", Standing::Beside("kms/src/google/tests/wire.rs")),
+        ("29", Standing::Absent("no hardware token")),
+        ("30", Standing::Beside("tests/emulators/google/tests/google_client.rs")),
     ],
 };
 
