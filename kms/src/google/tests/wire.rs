@@ -8,7 +8,7 @@ use crate::call::CallCtx;
 use crate::config::ConfigError;
 use crate::connect::connect;
 use crate::error::ErrorKind;
-use crate::http::fake::{JSON, bare, ok, status};
+use crate::http::fake::{Fake, JSON, bare, ok, status};
 use crate::key::{ContextScheme, KeyRef, KeyState, KeyVersion, Origin, PlainKey, Wrapped};
 
 const PLAIN: [u8; 32] = *b"\xff\xfe\xfdthirty-two bytes of plaintext";
@@ -157,80 +157,87 @@ async fn versions_are_read_page_by_page() {
     assert!(matches!(error.kind, ErrorKind::Integrity(_)), "{error}");
 }
 
-#[tokio::test]
-async fn the_owners_operations_send_what_the_vendor_documents() {
-    let fake =
-        fake(|request| match request.line.split_once('?').map_or(request.line.as_str(), |(line, _)| line) {
-            line if line == format!("GET /v1/{KEY}") => ok(key_body(&version("2", "ENABLED"), "")),
-            line if line == format!("GET /v1/{KEY}/cryptoKeyVersions") => {
-                let all =
-                    [version("1", "ENABLED"), version("2", "ENABLED"), version("3", "DISABLED")].join(",");
-                ok(format!(r#"{{"cryptoKeyVersions":[{all}]}}"#))
+/// A key whose primary version is 2, with a newer one that is disabled.
+async fn owned() -> Fake {
+    fake(|request| {
+        let line = request.line.split_once('?').map_or(request.line.as_str(), |(line, _)| line);
+        match line.split_once(KEY) {
+            Some(("GET /v1/", "")) => ok(key_body(&version("2", "ENABLED"), "")),
+            Some(("GET /v1/", "/cryptoKeyVersions")) => {
+                let all = [version("1", "ENABLED"), version("2", "ENABLED"), version("3", "DISABLED")];
+                ok(format!(r#"{{"cryptoKeyVersions":[{}]}}"#, all.join(",")))
             }
-            line if line.starts_with("POST") && line.ends_with("/cryptoKeyVersions") => {
-                ok(version("4", "ENABLED"))
-            }
+            Some(("POST /v1/", "/cryptoKeyVersions")) => ok(version("4", "ENABLED")),
             _ => ok("{}"),
-        })
-        .await;
-    let (owner, call, key) = (admin(&fake), CallCtx::new(), super::key());
-    let sent = || -> Vec<(String, String)> {
-        let all = fake.requests();
-        let changes = all.iter().filter(|sent| !is_login(sent) && !sent.line.starts_with("GET"));
-        changes.map(|sent| (sent.line.replace(KEY, "KEY"), sent.body.clone())).collect()
-    };
-    let expect = |seen: &mut usize, expected: &[(&str, &str)]| {
-        let all = sent();
-        let new: Vec<(&str, &str)> =
-            all[*seen..].iter().map(|(line, body)| (line.as_str(), body.as_str())).collect();
-        assert_eq!(new, expected);
-        *seen = all.len();
-    };
-    let mut seen = 0;
+        }
+    })
+    .await
+}
+
+/// What was sent to change something since the last time.
+fn changes(fake: &Fake, seen: &mut usize) -> Vec<(String, String)> {
+    let all = fake.requests();
+    let new = &all[std::mem::replace(seen, all.len())..];
+    let new = new.iter().filter(|sent| !is_login(sent) && !sent.line.starts_with("GET"));
+    new.map(|sent| (sent.line.replace(KEY, "KEY"), sent.body.clone())).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(line, body)| ((*line).to_owned(), (*body).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_made_and_rotated_as_the_vendor_documents() {
+    let fake = owned().await;
+    let (owner, call, mut seen) = (admin(&fake), CallCtx::new(), 0);
     let new = NewKey { name: "new".into(), description: None };
     assert_eq!(owner.create(&new, &call).await.unwrap(), KeyRef(format!("{RING}/cryptoKeys/new")));
     let line = format!("POST /v1/{RING}/cryptoKeys?cryptoKeyId=new");
-    expect(&mut seen, &[(&line, r#"{"purpose":"ENCRYPT_DECRYPT"}"#)]);
-    owner.rotate(&key, &call).await.unwrap();
-    expect(
-        &mut seen,
-        &[
-            ("POST /v1/KEY/cryptoKeyVersions", "{}"),
-            ("POST /v1/KEY:updatePrimaryVersion", r#"{"cryptoKeyVersionId":"4"}"#),
-        ],
-    );
+    assert_eq!(changes(&fake, &mut seen), pairs(&[(&line, r#"{"purpose":"ENCRYPT_DECRYPT"}"#)]));
+    owner.rotate(&super::key(), &call).await.unwrap();
+    let expected = [
+        ("POST /v1/KEY/cryptoKeyVersions", "{}"),
+        ("POST /v1/KEY:updatePrimaryVersion", r#"{"cryptoKeyVersionId":"4"}"#),
+    ];
+    assert_eq!(changes(&fake, &mut seen), pairs(&expected));
+}
+
+#[tokio::test]
+async fn the_key_as_a_whole_is_every_version_of_it() {
+    let fake = owned().await;
+    let (owner, call, key, mut seen) = (admin(&fake), CallCtx::new(), super::key(), 0);
     owner.set_enabled(&key, false, &call).await.unwrap();
     let off = r#"{"state":"DISABLED"}"#;
-    expect(
-        &mut seen,
-        &[
-            ("PATCH /v1/KEY/cryptoKeyVersions/2?updateMask=state", off),
-            ("PATCH /v1/KEY/cryptoKeyVersions/1?updateMask=state", off),
-        ],
-    );
+    let expected = [
+        ("PATCH /v1/KEY/cryptoKeyVersions/2?updateMask=state", off),
+        ("PATCH /v1/KEY/cryptoKeyVersions/1?updateMask=state", off),
+    ];
+    assert_eq!(changes(&fake, &mut seen), pairs(&expected), "the primary one first");
     owner.set_enabled(&key, true, &call).await.unwrap();
     let on = r#"{"state":"ENABLED"}"#;
-    expect(
-        &mut seen,
-        &[
-            ("PATCH /v1/KEY/cryptoKeyVersions/3?updateMask=state", on),
-            ("PATCH /v1/KEY/cryptoKeyVersions/2?updateMask=state", on),
-        ],
-    );
+    let expected = [
+        ("PATCH /v1/KEY/cryptoKeyVersions/3?updateMask=state", on),
+        ("PATCH /v1/KEY/cryptoKeyVersions/2?updateMask=state", on),
+    ];
+    assert_eq!(changes(&fake, &mut seen), pairs(&expected), "the primary one last, and always");
     owner.delete(&key, &call).await.unwrap();
-    expect(
-        &mut seen,
-        &[
-            ("POST /v1/KEY/cryptoKeyVersions/2:destroy", "{}"),
-            ("POST /v1/KEY/cryptoKeyVersions/1:destroy", "{}"),
-            ("POST /v1/KEY/cryptoKeyVersions/3:destroy", "{}"),
-        ],
-    );
+    let expected = [
+        ("POST /v1/KEY/cryptoKeyVersions/2:destroy", "{}"),
+        ("POST /v1/KEY/cryptoKeyVersions/1:destroy", "{}"),
+        ("POST /v1/KEY/cryptoKeyVersions/3:destroy", "{}"),
+    ];
+    assert_eq!(changes(&fake, &mut seen), pairs(&expected));
+}
+
+#[tokio::test]
+async fn the_services_own_rotation_is_set_with_its_next_time_and_turned_off() {
+    let fake = owned().await;
+    let (owner, call, key, mut seen) = (admin(&fake), CallCtx::new(), super::key(), 0);
     let rotation = "PATCH /v1/KEY?updateMask=rotationPeriod%2CnextRotationTime";
     owner.set_auto_rotation(&key, None, &call).await.unwrap();
-    expect(&mut seen, &[(rotation, "{}")]);
+    assert_eq!(changes(&fake, &mut seen), pairs(&[(rotation, "{}")]));
     owner.set_auto_rotation(&key, Some(Duration::from_secs(1)), &call).await.unwrap();
-    let (line, body) = sent().pop().unwrap();
+    let (line, body) = changes(&fake, &mut seen).pop().unwrap();
     assert_eq!(line, rotation);
     let next = body.strip_prefix(r#"{"rotationPeriod":"86400s","nextRotationTime":""#).unwrap();
     let next: jiff::Timestamp = next.strip_suffix(r#""}"#).unwrap().parse().unwrap();

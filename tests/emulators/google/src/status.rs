@@ -11,14 +11,14 @@ use crate::keys::State;
 pub struct Status {
     /// The status of the answer.
     pub http: u16,
-    status: &'static str,
+    word: &'static str,
     message: String,
     details: Vec<Value>,
 }
 
 impl Status {
-    fn new(http: u16, status: &'static str, message: impl Into<String>) -> Self {
-        Self { http, status, message: message.into(), details: Vec::new() }
+    fn new(http: u16, word: &'static str, message: impl Into<String>) -> Self {
+        Self { http, word, message: message.into(), details: Vec::new() }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
@@ -61,7 +61,7 @@ impl Status {
             format!("Permission '{permission}' denied on resource '{resource}' (or it may not exist).");
         let mut status = Self::new(403, "PERMISSION_DENIED", message);
         let metadata = json!({"permission": permission, "resource": resource});
-        status.details.push(info("IAM_PERMISSION_DENIED", service, metadata));
+        status.details.push(info("IAM_PERMISSION_DENIED", service, &metadata));
         status
     }
 
@@ -70,7 +70,7 @@ impl Status {
         let message = "Request had insufficient authentication scopes.";
         let mut status = Self::new(403, "PERMISSION_DENIED", message);
         let metadata = json!({"service": service});
-        status.details.push(info("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "googleapis.com", metadata));
+        status.details.push(info("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "googleapis.com", &metadata));
         status
     }
 
@@ -79,12 +79,12 @@ impl Status {
         let message = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid \
                        authentication credential.";
         let mut status = Self::new(401, "UNAUTHENTICATED", message);
-        status.details.push(info(reason, "googleapis.com", json!({"service": "cloudkms.googleapis.com"})));
+        status.details.push(info(reason, "googleapis.com", &json!({"service": "cloudkms.googleapis.com"})));
         status
     }
 
     pub fn body(&self) -> Value {
-        let mut error = json!({"code": self.http, "message": self.message, "status": self.status});
+        let mut error = json!({"code": self.http, "message": self.message, "status": self.word});
         if !self.details.is_empty() {
             error["details"] = self.details.clone().into();
         }
@@ -92,7 +92,7 @@ impl Status {
     }
 }
 
-fn info(reason: &str, domain: &str, metadata: Value) -> Value {
+fn info(reason: &str, domain: &str, metadata: &Value) -> Value {
     json!({
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": reason,

@@ -44,6 +44,7 @@ pub struct World {
 
 impl World {
     /// A key with one version, in a ring that is made for it.
+    #[must_use]
     pub fn with_key(mut self, name: &str) -> Self {
         if let Some((ring, _)) = name.rsplit_once("/cryptoKeys/") {
             self.rings.insert(ring.to_owned());
@@ -53,6 +54,7 @@ impl World {
     }
 
     /// A service account that knows a key.
+    #[must_use]
     pub fn with_account(mut self, email: &str, key: &AccountKey) -> Self {
         self.accounts.entry(email.to_owned()).or_default().keys.push(key.public.clone());
         self

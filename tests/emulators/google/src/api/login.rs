@@ -64,10 +64,10 @@ pub fn token(world: &mut World, asked: &Asked<'_>) -> Answer {
         scopes,
         expires_at: world.clock.now() + HOUR,
     };
-    granted(world.tokens.issue(grant), None)
+    granted(&world.tokens.issue(grant), None)
 }
 
-fn granted(token: String, kind: Option<&str>) -> Answer {
+fn granted(token: &str, kind: Option<&str>) -> Answer {
     let mut body = json!({"access_token": token, "expires_in": HOUR - 1, "token_type": "Bearer"});
     if let Some(kind) = kind {
         body["issued_token_type"] = kind.into();
@@ -132,7 +132,7 @@ pub fn exchange(world: &mut World, asked: &Asked<'_>) -> Answer {
     };
     let scopes = field(&form, "scope").split(' ').map(str::to_owned).collect();
     let grant = Grant { member, scopes, expires_at: world.clock.now() + HOUR };
-    granted(world.tokens.issue(grant), Some(ACCESS_TOKEN))
+    granted(&world.tokens.issue(grant), Some(ACCESS_TOKEN))
 }
 
 #[derive(Deserialize)]
