@@ -66,6 +66,12 @@ pub enum ConfigError {
     /// A credential of another provider.
     #[error("the credential is not one of this provider")]
     Credential,
+    /// This program was built without the provider.
+    #[error("this program was built without {provider}")]
+    NotBuilt {
+        /// Its name.
+        provider: &'static str,
+    },
     /// Not PEM certificates.
     #[error("ca bundle holds no usable certificate")]
     Ca,

@@ -20,6 +20,8 @@ mod http;
 mod key;
 mod key_protect;
 pub mod observe;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod place;
 mod secret_text;
 mod service;

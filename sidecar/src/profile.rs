@@ -86,6 +86,7 @@ fn named(provider: &Provider) -> envelope::Provider {
     match provider {
         Provider::Aws(_) => envelope::Provider::AwsKms,
         Provider::KeyProtect(_) => envelope::Provider::KeyProtect,
+        Provider::Pkcs11(_) => envelope::Provider::Pkcs11,
         Provider::Transit(_) => envelope::Provider::Transit,
     }
 }
