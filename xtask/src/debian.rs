@@ -34,7 +34,11 @@ const PACKAGES: &[Package] = &[
         reason: "runc is linked with it: Pod Security `restricted` demands a seccomp profile",
     },
     Package { name: "pkg-config", shown_by: "/usr/bin/pkg-config", reason: "finds libseccomp" },
-    Package { name: "gcc", shown_by: "/usr/bin/gcc", reason: "compiles runc's C part" },
+    Package {
+        name: "gcc",
+        shown_by: "/usr/bin/gcc",
+        reason: "compiles runc's C part, and the library in front of SoftHSM",
+    },
     Package { name: "g++", shown_by: "/usr/bin/g++", reason: "compiles the engine of the fuzz targets" },
     Package { name: "libc6-dev", shown_by: "/usr/include/stdlib.h", reason: "compiles runc's C part" },
     Package {
@@ -46,6 +50,11 @@ const PACKAGES: &[Package] = &[
         name: "python3-venv",
         shown_by: "/usr/lib/python3.11/ensurepip/__init__.py",
         reason: "keeps that client apart from the machine's packages; brings the OpenBao server",
+    },
+    Package {
+        name: "softhsm2",
+        shown_by: "/usr/bin/softhsm2-util",
+        reason: "is the PKCS#11 token that the provider is tested against",
     },
     Package { name: "git", shown_by: "/usr/bin/git", reason: "gives the story the repository's own sources" },
     Package { name: "fio", shown_by: "/usr/bin/fio", reason: "writes and verifies on the filesystem" },

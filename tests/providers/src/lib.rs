@@ -16,6 +16,7 @@ pub mod openbao;
 pub mod page;
 pub mod points;
 mod relay;
+pub mod softhsm;
 mod subjects;
 
 pub use aws::Aws;
@@ -23,6 +24,7 @@ pub use bench::{Bench, Caller, Trouble};
 pub use google::Google;
 pub use key_protect::KeyProtect;
 pub use openbao::OpenBao;
+pub use softhsm::SoftHsm;
 pub use subjects::{SUBJECTS, Standing, Subject};
 
 /// The certificate of some authority, for what wants one.

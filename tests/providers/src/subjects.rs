@@ -41,7 +41,7 @@ impl Subject {
 
 /// Each of them.
 pub const SUBJECTS: &[&Subject] =
-    &[&AWS, &GOOGLE, &KEY_PROTECT, &OPENBAO];
+    &[&AWS, &GOOGLE, &KEY_PROTECT, &SOFTHSM, &OPENBAO];
 
 pub(crate) const AWS: Subject = Subject {
     name: "AWS KMS",
@@ -84,6 +84,32 @@ pub(crate) const KEY_PROTECT: Subject = Subject {
         ("19", Standing::Beside("kms/src/key_protect/tests/wire.rs")),
         ("29", Standing::Absent("no hardware token")),
         ("30", Standing::Beside("devkms/tests/keyprotect_client.rs")),
+    ],
+};
+
+pub(crate) const SOFTHSM: Subject = Subject {
+    name: "PKCS#11",
+    against: "a real token of SoftHSM",
+    declared: &[
+        (
+            "an_expired_key_unwraps_and_wraps_no_more",
+            Standing::Absent("the dates of a key are only information"),
+        ),
+        ("a_deleted_key_can_be_restored", Standing::Absent("a destroyed object is gone")),
+        ("a_removed_permission_is_denied_after_one_new_token", Standing::Absent(NO_ROLES)),
+        ("throttling_is_waited_out_within_bounds", Standing::Absent("a token names no time to wait")),
+        (
+            "a_certificate_counts_only_if_authority_name_and_time_are_right",
+            Standing::Absent("the connection is the vendor's library's own"),
+        ),
+        ("a_redirect_is_not_followed", Standing::Absent("the connection is the vendor's library's own")),
+        ("a_service_ten_minutes_ahead_is_no_matter", Standing::Absent("no time of a token is read")),
+        ("a_data_credential_cannot_change_the_root_key", Standing::Absent(NO_ROLES)),
+        ("a_rewrap_credential_cannot_unwrap", Standing::Absent(NO_ROLES)),
+        ("17", Standing::Absent("the standard has none")),
+        ("19", Standing::Beside("kms/src/pkcs11/tests/wire.rs")),
+        ("29", Standing::Beside("tests/providers/tests/pkcs11/lost.rs")),
+        ("30", Standing::Absent("the library is the vendor's own")),
     ],
 };
 
