@@ -8,8 +8,6 @@ pub mod check_in;
 mod claims;
 pub mod controllers;
 mod credentials;
-#[cfg(test)]
-mod fake_api;
 pub mod health;
 pub mod https;
 pub mod injection_config;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::check_in::Metrics;
 use crate::check_in::sample::{report, token};
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const POD: &str = "/api/v1/namespaces/shop/pods/app";

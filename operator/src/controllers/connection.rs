@@ -199,8 +199,9 @@ fn digest(config: &ProviderConfig, secret: &SecretString) -> [u8; 32] {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use fake_api::FakeApi;
+
     use crate::controllers::sample::nowhere;
-    use crate::fake_api::FakeApi;
 
     #[tokio::test]
     async fn no_connection_is_made_for_a_profile_that_would_send_identity_tokens_elsewhere() {

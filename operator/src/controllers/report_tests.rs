@@ -7,7 +7,7 @@ use axum::http::Method;
 use super::*;
 use crate::controllers::conditions::{Verdict, now, put};
 use crate::controllers::sample::shared;
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 const BINDING: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/storagebindings/app";
 

@@ -5,7 +5,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 const ALL: &str = "/volumesnapshots";
 

@@ -15,12 +15,12 @@ use contract::names::CHECK_IN_PATH;
 use super::*;
 use crate::check_in::{self, CheckIns, sample};
 use crate::controllers::sample::shared;
-use crate::fake_api::FakeApi;
 use crate::metrics::Metrics;
 use crate::stores::Stores;
 use crate::webhook;
 use crate::webhook::facts::Source;
 use crate::webhook::server::Webhook;
+use fake_api::FakeApi;
 
 const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::sample;
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 const OURS: &str = "/apis/cofferdam.io/v1alpha1/namespaces";
 const KEY: &str = "7f7e3c1a-0000-4000-8000-00000000aaaa";

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controllers::conditions::find;
 use crate::controllers::sample::shared;
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 const INSTANCE: &str = "5c6a1f0e-7d0b-4a55-9f3e-2b8d0c9e4a10";
 const KEY: &str = "22222222-2222-4222-8222-222222222222";

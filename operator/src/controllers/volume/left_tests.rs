@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::tests::{CLAIM, VOLUME, bind, run_for, stage};
 use super::*;
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 const RECORDS: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/encryptedvolumes";
 const SNAPSHOTS: &str = "/apis/snapshot.storage.k8s.io/v1/namespaces/shop/volumesnapshots";

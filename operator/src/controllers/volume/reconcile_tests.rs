@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::sample::shared;
-use crate::fake_api::FakeApi;
+use fake_api::FakeApi;
 
 pub(super) const VOLUME: &str = "/apis/cofferdam.io/v1alpha1/namespaces/shop/encryptedvolumes/files";
 pub(super) const CLAIM: &str = "/api/v1/namespaces/shop/persistentvolumeclaims/files";

@@ -1,7 +1,7 @@
-//! An API server in memory, over HTTP: objects by path, optimistic concurrency, the subresources that the operator uses.
+//! An API server in memory, over HTTP: objects by path, optimistic concurrency, the subresources that our programs use.
 //!
 //! Invariant: what it does, the real one does too; what it cannot do (selectors, validation, defaults) no test may rest on.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
