@@ -19,6 +19,30 @@ pub struct NewKey {
     pub description: Option<String>,
 }
 
+/// What a credential may be able to do to a root key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ability {
+    /// Make a new version the current one.
+    Rotate,
+    /// Set the KMS's own rotation interval.
+    SetRotationPolicy,
+    /// Stop all use of the root key.
+    Disable,
+}
+
+/// What is known of an ability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Permission {
+    /// The credential has it.
+    Granted,
+    /// It has not.
+    Withheld,
+    /// The KMS was asked, and its answer leaves it open.
+    Open,
+    /// The KMS offers no way to ask without doing it, so it was not asked.
+    NotAsked,
+}
+
 /// The owner's side of a key management service.
 #[async_trait]
 pub trait KmsAdmin: Send + Sync {
@@ -41,4 +65,11 @@ pub trait KmsAdmin: Send + Sync {
     /// `None` turns it off.
     async fn set_auto_rotation(&self, key: &KeyRef, interval: Option<Duration>, call: &CallCtx)
     -> Result<()>;
+
+    /// Finds out whether this credential may do something to the root key, without doing it. A provider claims `Granted` or
+    /// `Withheld` only where the answer of its KMS can mean nothing else.
+    async fn may(&self, what: Ability, key: &KeyRef, call: &CallCtx) -> Result<Permission> {
+        let _ = (what, key, call);
+        Ok(Permission::NotAsked)
+    }
 }

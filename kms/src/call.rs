@@ -110,6 +110,8 @@ pub enum Op {
     Restore,
     /// Set the KMS's own rotation policy.
     SetRotationPolicy,
+    /// Find out what a credential may do, without doing it.
+    Permissions,
 }
 
 impl Op {
@@ -130,6 +132,7 @@ impl Op {
             Self::Delete => "delete",
             Self::Restore => "restore",
             Self::SetRotationPolicy => "set_rotation_policy",
+            Self::Permissions => "permissions",
         }
     }
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::admin::Permission;
 use crate::call::{CallCtx, EncCtx, Op};
 use crate::connect::Options;
 use crate::error::Result;
@@ -67,6 +68,10 @@ pub(crate) trait Policy: Send + Sync + 'static {
 
 /// What an answer tells about the key and its versions, for the audit stream.
 pub(crate) trait Answer: Send {
+    /// Whether the KMS was asked for it at all.
+    fn asked(&self) -> bool {
+        true
+    }
     fn created(&self) -> Option<&KeyRef> {
         None
     }
@@ -80,6 +85,12 @@ pub(crate) trait Answer: Send {
 
 impl Answer for () {}
 impl Answer for Vec<VersionInfo> {}
+
+impl Answer for Permission {
+    fn asked(&self) -> bool {
+        *self != Self::NotAsked
+    }
+}
 
 impl Answer for KeyRef {
     fn created(&self) -> Option<&KeyRef> {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{Answer, Policy, Site};
-use crate::admin::{KmsAdmin, NewKey};
+use crate::admin::{Ability, KmsAdmin, NewKey, Permission};
 use crate::call::{CallCtx, Op};
 use crate::error::Result;
 use crate::key::KeyRef;
@@ -70,6 +70,9 @@ async fn timed<T: Answer>(
     let began = Instant::now();
     let result = exchange.await;
     let answer = result.as_ref().ok();
+    if answer.is_some_and(|answer| !answer.asked()) {
+        return result;
+    }
     tell(&Ended {
         provider: site.provider,
         op: site.op,
@@ -149,5 +152,9 @@ impl KmsAdmin for AuditedAdmin {
     ) -> Result<()> {
         let exchange = self.inner.set_auto_rotation(key, interval, call);
         self.reported(Op::SetRotationPolicy, key, call, exchange).await
+    }
+
+    async fn may(&self, what: Ability, key: &KeyRef, call: &CallCtx) -> Result<Permission> {
+        self.reported(Op::Permissions, key, call, self.inner.may(what, key, call)).await
     }
 }

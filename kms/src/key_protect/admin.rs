@@ -10,7 +10,7 @@ use reqwest::Method;
 use super::exchange::{Ask, Site};
 use super::wire::{self, Collection, Envelope, KeyBody, NewKeyBody, PolicyBody};
 use super::{KeyProtect, POST};
-use crate::admin::{KmsAdmin, NewKey};
+use crate::admin::{Ability, KmsAdmin, NewKey, Permission};
 use crate::call::{CallCtx, Op};
 use crate::error::{KmsError, Result};
 use crate::http::json_body;
@@ -78,5 +78,9 @@ impl KmsAdmin for KeyProtect {
             body,
         };
         self.exchange.site(Op::SetRotationPolicy, Some(key), call).change(ask).await
+    }
+
+    async fn may(&self, what: Ability, key: &KeyRef, call: &CallCtx) -> Result<Permission> {
+        self.permission(what, key, call).await
     }
 }

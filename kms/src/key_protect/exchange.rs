@@ -38,7 +38,7 @@ pub(super) struct Exchange {
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     exchange: &'a Exchange,
-    place: Place<'a>,
+    pub(super) place: Place<'a>,
 }
 
 /// A request without its token.
@@ -80,12 +80,18 @@ impl Site<'_> {
 
     /// Asks and judges the answer; only success comes back.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Reply> {
+        let (reply, judged) = self.judged(ask).await?;
+        self.conclude(reply, judged).await
+    }
+
+    /// The answer to a request, with another token where the first one is not accepted, and what it means.
+    pub(super) async fn judged(&self, ask: &Ask<'_>) -> Result<(Reply, verdict::Judged)> {
         let token =
             self.exchange.tokens.get(self.place.call).await.map_err(|error| self.place.concerning(error))?;
         let reply = self.send(ask, &token).await?;
         let judged = verdict::judge(self.place.op, &reply);
         if judged.verdict != Verdict::Token {
-            return self.conclude(reply, judged).await;
+            return Ok((reply, judged));
         }
         let token = self
             .exchange
@@ -95,7 +101,7 @@ impl Site<'_> {
             .map_err(|error| self.place.concerning(error))?;
         let reply = self.send(ask, &token).await?;
         let judged = verdict::judge(self.place.op, &reply);
-        self.conclude(reply, judged).await
+        Ok((reply, judged))
     }
 
     /// What the last answer means: no other token is tried.

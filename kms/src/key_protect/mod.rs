@@ -6,6 +6,7 @@
 mod admin;
 mod exchange;
 mod iam;
+mod permission;
 mod verdict;
 mod wire;
 

@@ -268,6 +268,26 @@ struct PolicyRotation {
     interval_month: Option<u32>,
 }
 
+/// A rotation policy that none can be made of: its number of months is a word.
+#[derive(Serialize)]
+pub(super) struct NeverPolicyBody {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    rotation: NeverRotation,
+}
+
+#[derive(Serialize)]
+struct NeverRotation {
+    enabled: bool,
+    interval_month: &'static str,
+}
+
+impl NeverPolicyBody {
+    pub(super) fn new() -> Self {
+        Self { kind: POLICY, rotation: NeverRotation { enabled: true, interval_month: "never" } }
+    }
+}
+
 impl PolicyBody {
     /// Rounded up to months of 30 days, 1 to 12.
     pub(super) fn rotation(interval: Option<Duration>) -> Self {

@@ -11,7 +11,7 @@ use reqwest::Method;
 use super::exchange::Site;
 use super::wire::{NewKeyBody, RotationBody};
 use super::{Transit, check_name};
-use crate::admin::{KmsAdmin, NewKey};
+use crate::admin::{Ability, KmsAdmin, NewKey, Permission};
 use crate::call::{CallCtx, Op};
 use crate::error::{ErrorKind, KmsError, Result};
 use crate::http::json_body;
@@ -75,5 +75,9 @@ impl KmsAdmin for Transit {
         let site = self.exchange.site(Op::SetRotationPolicy, Some(key), call);
         let body = json_body(&RotationBody::new(interval));
         site.change(Method::POST, &["keys", &key.0, "config"], Some(body)).await
+    }
+
+    async fn may(&self, what: Ability, key: &KeyRef, call: &CallCtx) -> Result<Permission> {
+        self.permission(what, key, call).await
     }
 }

@@ -106,13 +106,28 @@ impl Site<'_> {
         self.place.parse(&reply).map(|Data { data }| data)
     }
 
-    /// Asks and judges the answer; only success comes back.
+    /// Has the server itself, not the engine, answer with data.
+    pub(super) async fn post_to_server<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let reply = self.ask_server(Method::POST, path, Some(json_body(body))).await?;
+        self.place.parse(&reply).map(|Data { data }| data)
+    }
+
+    /// Asks the engine and judges the answer; only success comes back.
     pub(super) async fn ask(
         &self,
         method: Method,
         path: &[&str],
         body: Option<bytes::Bytes>,
     ) -> Result<Reply> {
+        let path: Vec<&str> = self.exchange.mount.split('/').chain(path.iter().copied()).collect();
+        self.ask_server(method, &path, body).await
+    }
+
+    async fn ask_server(&self, method: Method, path: &[&str], body: Option<bytes::Bytes>) -> Result<Reply> {
         let (tokens, call) = (&self.exchange.tokens, self.place.call);
         let token = tokens.get(call).await.map_err(|error| self.place.concerning(error))?;
         let reply = self.send(method.clone(), path, body.clone(), &token).await?;
@@ -139,8 +154,7 @@ impl Site<'_> {
         body: Option<bytes::Bytes>,
         token: &Token,
     ) -> Result<Reply> {
-        let path: Vec<&str> = self.exchange.mount.split('/').chain(path.iter().copied()).collect();
-        let sent = self.exchange.server.send(method, &path, Some(&token.value), body, self.place.call);
+        let sent = self.exchange.server.send(method, path, Some(&token.value), body, self.place.call);
         sent.await.map_err(|kind| self.place.failed(kind, None, None))
     }
 }

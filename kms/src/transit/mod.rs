@@ -6,6 +6,7 @@
 mod admin;
 mod exchange;
 mod identity;
+mod permission;
 mod verdict;
 mod wire;
 

@@ -198,6 +198,15 @@ fn printable(text: &str) -> String {
     text.chars().filter(char::is_ascii_graphic).take(32).collect()
 }
 
+/// Body of a question for what a token may do.
+#[derive(Serialize)]
+pub(super) struct PathsBody {
+    pub(super) paths: Vec<String>,
+}
+
+/// What a token may do, by path. The server adds those of the first path under a name that is no path.
+pub(super) type Capabilities = BTreeMap<String, Vec<String>>;
+
 /// Body of a new key.
 #[derive(Serialize)]
 pub(super) struct NewKeyBody {

@@ -5,6 +5,7 @@ mod denial;
 mod fake;
 mod faults;
 mod login;
+mod permission;
 mod state;
 mod tls;
 mod wire;
