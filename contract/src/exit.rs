@@ -10,9 +10,9 @@ pub const FAILURE: i32 = 1;
 pub const USAGE: i32 = 64;
 /// Data on the volume is damaged or of an unknown format version.
 pub const DATA: i32 = 65;
-/// The KMS refused: disabled, denied, destroyed. Asking again does not help until a person acts.
+/// The KMS refused: disabled, denied, destroyed; or the API server did. Asking again does not help until a person acts.
 pub const REFUSED: i32 = 77;
-/// The KMS or the operator could not be reached: asking again may help.
+/// The KMS, the operator or the API server could not be reached: asking again may help.
 pub const UNAVAILABLE: i32 = 69;
 /// The configuration is wrong.
 pub const CONFIG: i32 = 78;

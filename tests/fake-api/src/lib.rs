@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+pub use axum::http::Method;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::{Json, Router};
 use kube::Client;
 use serde_json::{Value, json};
@@ -25,6 +26,9 @@ struct Store {
     reviews: BTreeMap<String, Value>,
     groups: Vec<String>,
     plurals: Vec<String>,
+    tokens: BTreeMap<String, String>,
+    forbidden: Vec<String>,
+    url: String,
 }
 
 /// The server.
@@ -37,9 +41,11 @@ impl FakeApi {
         let fake = Self::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}");
+        fake.store().url.clone_from(&url);
         let router = Router::new().fallback(answer).with_state(fake.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        let mut config = kube::Config::new(url.parse().unwrap());
         config.default_retry = false;
         (fake, Client::try_from(config).unwrap())
     }
@@ -52,6 +58,34 @@ impl FakeApi {
         let uid = format!("uid-of-{path}");
         object["metadata"]["uid"] = object["metadata"].get("uid").cloned().unwrap_or(json!(uid));
         store.objects.insert(path.into(), object);
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.store().url.clone()
+    }
+
+    /// A kubeconfig that leads here, with this namespace.
+    pub fn kubeconfig(&self, namespace: &str) -> String {
+        let named = |kind: &str, content: Value| json!([{"name": "here", kind: content}]);
+        let context = json!({"cluster": "here", "user": "here", "namespace": namespace});
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "here",
+            "clusters": named("cluster", json!({"server": self.url()})),
+            "users": named("user", json!({})),
+            "contexts": named("context", context),
+        });
+        config.to_string()
+    }
+
+    /// Gives out this token for the service account at a path.
+    pub fn give_token(&self, service_account: &str, token: &str) {
+        self.store().tokens.insert(format!("{service_account}/token"), token.into());
+    }
+
+    /// Answers every request whose path ends so with 403.
+    pub fn forbid(&self, ending: &str) {
+        self.store().forbidden.push(ending.into());
     }
 
     /// What is at a path.
@@ -149,6 +183,12 @@ impl Store {
         (StatusCode::OK, Json(object.clone()))
     }
 
+    fn token(&self, path: &str, body: &Value) -> Reply {
+        let Some(token) = self.tokens.get(path) else { return error(404, "NotFound") };
+        let status = json!({"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"});
+        (StatusCode::CREATED, Json(json!({"metadata": {}, "spec": body["spec"], "status": status})))
+    }
+
     /// The groups of the API server's own discovery.
     fn discovery(&self) -> Value {
         let group = |name: &str| {
@@ -161,8 +201,15 @@ impl Store {
     }
 
     fn is_collection(&self, path: &str) -> bool {
-        let always =
-            ["pods", "jobs", "encryptedvolumes", "kmsprofiles", "storagebindings", "persistentvolumeclaims"];
+        let always = [
+            "pods",
+            "jobs",
+            "encryptedvolumes",
+            "kmsprofiles",
+            "storagebindings",
+            "persistentvolumeclaims",
+            "nodes",
+        ];
         let plural = path.rsplit('/').next().unwrap_or_default();
         always.contains(&plural) || self.plurals.iter().any(|served| served == plural)
     }
@@ -222,6 +269,9 @@ async fn answer(
         };
         return error(code, reason);
     }
+    if store.forbidden.iter().any(|ending| path.ends_with(ending.as_str())) {
+        return error(403, "Forbidden");
+    }
     match (method, path.strip_suffix("/status")) {
         (Method::PUT, Some(object)) => store.replace_status(object, &body),
         (Method::PATCH, object) if merges => store.merge(object.unwrap_or(&path), &body),
@@ -231,6 +281,7 @@ async fn answer(
             let status = store.reviews.get(token).cloned().unwrap_or(json!({"authenticated": false}));
             (StatusCode::CREATED, Json(json!({"metadata": {}, "spec": {}, "status": status})))
         }
+        (Method::POST, None) if path.ends_with("/token") => store.token(&path, &body),
         (Method::POST, None) if path.ends_with("/eviction") => (
             StatusCode::CREATED,
             Json(json!({"apiVersion": "v1", "kind": "Status", "status": "Success", "metadata": {}})),

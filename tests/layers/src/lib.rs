@@ -58,6 +58,11 @@ pub const RULES: &[Rule] = &[
         never: &["cofferdam-envelope", "cofferdam-kms", "aes-gcm", "reqwest"],
         own: &["cofferdam-contract"],
     },
+    Rule {
+        part: "cofferdam-cli",
+        never: &["fuse-backend-rs", "cofferdam-envelope"],
+        own: &["cofferdam-api", "cofferdam-contract", "cofferdam-kms"],
+    },
     Rule { part: "cofferdam-devkms", never: &["kube", "fuse-backend-rs"], own: &[] },
 ];
 

@@ -36,7 +36,9 @@ fn the_check_sees_through_dependencies_of_dependencies() {
 /// `cargo tree`, because the metadata also names packages that only a feature nobody enables would bring in.
 #[test]
 fn every_program_has_one_tls_provider() {
-    for program in ["cofferdam-operator", "cofferdam-sidecar", "cofferdam-node", "cofferdam-devkms"] {
+    for program in
+        ["cofferdam-operator", "cofferdam-sidecar", "cofferdam-node", "cofferdam-cli", "cofferdam-devkms"]
+    {
         let args = [
             "tree",
             "--locked",
