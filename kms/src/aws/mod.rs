@@ -60,20 +60,13 @@ impl Aws {
         secret: Option<SecretString>,
         options: &Options,
     ) -> std::result::Result<Self, ConfigError> {
-        let AwsKms { region, endpoint, sts_endpoint, key } = spec;
+        let AwsKms { region, key, .. } = spec;
         check("region", region, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')?;
         check("key", key, |b| b.is_ascii_alphanumeric() || b":/_-".contains(&b))?;
         check_region_of(key, region)?;
-        let usual = |service: &str| {
-            let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
-            format!("https://{service}.{region}.amazonaws.com{suffix}")
-        };
-        let parse = |field, given: &Option<String>, service| {
-            let address = given.clone().unwrap_or_else(|| usual(service));
-            Endpoint::parse(field, &address, config.allow_loopback_http)
-        };
-        let endpoint = parse("endpoint", endpoint, "kms")?;
-        let sts = parse("stsEndpoint", sts_endpoint, "sts")?;
+        let parse = |field, address: String| Endpoint::parse(field, &address, config.allow_loopback_http);
+        let endpoint = parse("endpoint", spec.endpoint())?;
+        let sts = parse("stsEndpoint", spec.sts_endpoint())?;
         let role = match &config.credential {
             Credential::AwsKeysFile { .. } => None,
             Credential::AwsWebIdentity { role_arn, .. } => {
@@ -82,15 +75,11 @@ impl Aws {
             }
             _ => return Err(ConfigError::Credential),
         };
-        let http = Arc::new(Http::new(HttpConfig {
-            attempt_timeout: options.attempt_timeout,
-            connect_timeout: options.connect_timeout,
-            ca: config.ca.clone(),
-            https_only: endpoint.is_https() && (role.is_none() || sts.is_https()),
-        })?);
+        let https_only = endpoint.is_https() && (role.is_none() || sts.is_https());
+        let http = Arc::new(Http::new(HttpConfig::new(config, options, https_only)?)?);
         let role = role.map(|arn| Role { http: Arc::clone(&http), sts, arn: arn.clone() });
         let identity = AwsIdentity::new(role, config.credential.path(), secret);
-        let tokens = Arc::new(Tokens::new(Box::new(identity), Arc::clone(&options.observer)));
+        let tokens = Arc::new(Tokens::new(Box::new(identity), options));
         let exchange = Exchange { http, tokens, endpoint, region: region.clone(), clock: Clock::default() };
         Ok(Self { exchange, caps: caps(), rotated: Mutex::default() })
     }

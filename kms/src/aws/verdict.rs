@@ -76,6 +76,7 @@ fn refused(code: &str, message: &str, retry_after: Option<Duration>) -> Verdict 
         "ExpiredTokenException"
         | "ExpiredToken"
         | "IncompleteSignature"
+        | "IncompleteSignatureException"
         | "InvalidClientTokenId"
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"

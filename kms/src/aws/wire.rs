@@ -321,7 +321,7 @@ pub(super) fn versions(
         let info = VersionInfo { version: version(Some(&material), &key.arn)?, created_at };
         versions.push((!current, std::cmp::Reverse(created_at), info, rotated));
     }
-    versions.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    versions.sort_by_key(|version| (version.0, version.1));
     match versions.first() {
         Some((false, ..)) => Ok(versions.into_iter().map(|(_, _, info, rotated)| (info, rotated)).collect()),
         _ => Err(ErrorKind::Integrity("it lists no current version")),

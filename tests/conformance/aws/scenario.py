@@ -103,9 +103,10 @@ def refused(code, call, **what):
 
 
 class Run:
-    def __init__(self, url, key):
+    def __init__(self, url, key, other):
         self.url = url
         self.key = key
+        self.other = other
         self.owner = self.user("owner")
         self.data = self.user("data")
         self.rewrap = self.user("rewrap")
@@ -191,8 +192,10 @@ class Run:
     def who_rewraps_sees_no_key_and_leads_it_nowhere(self):
         refused("AccessDeniedException", self.rewrap.decrypt, CiphertextBlob=self.sealed, EncryptionContext=CONTEXT)
         for caller in (self.rewrap, self.data):
-            refused("AccessDeniedException", caller.re_encrypt, CiphertextBlob=self.sealed,
-                    SourceEncryptionContext=CONTEXT, DestinationKeyId=self.made)
+            # Both may rewrap on either key, but not from one to the other.
+            for key in (self.other, self.made):
+                refused("AccessDeniedException", caller.re_encrypt, CiphertextBlob=self.sealed,
+                        SourceEncryptionContext=CONTEXT, DestinationKeyId=key)
             refused("AccessDeniedException", caller.rotate_key_on_demand, KeyId=self.key)
             refused("AccessDeniedException", caller.disable_key, KeyId=self.key)
         refused("AccessDeniedException", self.nobody.describe_key, KeyId=self.key)
@@ -289,8 +292,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", required=True)
     parser.add_argument("--key", required=True)
+    parser.add_argument("--other", required=True)
     given = parser.parse_args()
-    run = Run(given.url, given.key)
+    run = Run(given.url, given.key, given.other)
     steps = [
         run.a_key_is_made_and_described,
         run.a_data_key_is_generated_and_decrypted,

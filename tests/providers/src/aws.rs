@@ -167,7 +167,7 @@ impl Aws {
             sts_endpoint: Some(url.into()),
             key: KEY.into(),
         });
-        ProviderConfig { provider, credential, ca, allow_loopback_http: true }
+        ProviderConfig { ca, ..ProviderConfig::new(provider, credential).at_loopback() }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn root_key(fake: &Fake) -> AwsKms {
 }
 
 pub(super) fn config(root_key: AwsKms, credential: Credential) -> ProviderConfig {
-    ProviderConfig { provider: Provider::Aws(root_key), credential, ca: None, allow_loopback_http: true }
+    ProviderConfig::new(Provider::Aws(root_key), credential).at_loopback()
 }
 
 pub(super) fn keys_file() -> Credential {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use emulator_aws::Policy;
 use kms::{CallCtx, KeyRef, KeyState, PlainKey};
-use providers::aws::{OTHER, example};
+use providers::aws::example;
 use providers::checks::CTX;
 use providers::{Aws, Bench, Caller};
 
@@ -55,24 +55,6 @@ async fn what_aws_rotates_by_itself_is_seen() {
     let opened = kms.unwrap(&key, &old, &CTX, &call).await.unwrap();
     assert_eq!((opened.key.expose(), opened.used), (plain.expose(), before.current));
     assert_eq!(kms.rewrap(&key, &old, &CTX, &call).await.unwrap().version, after.current);
-}
-
-#[tokio::test]
-async fn no_policy_of_ours_moves_a_key_to_another_root_key() {
-    let b = Aws::start(false).await.unwrap();
-    let (data, call) = (b.connect(Caller::Data, &once()), CallCtx::new());
-    let (_, wrapped) = data.generate(&b.key(), &CTX, &call).await.unwrap();
-    for caller in [Caller::Data, Caller::Rewrap] {
-        let kms = b.connect(caller, &once());
-        // Both keys are theirs, one at a time: a blob of one is none of the other.
-        let error = kms.rewrap(&b.other_key(), &wrapped, &CTX, &call).await.unwrap_err();
-        assert_eq!(error.reason(), "CiphertextInvalid", "{error}");
-        kms.rewrap(&b.key(), &wrapped, &CTX, &call).await.unwrap();
-    }
-    let only = example("data");
-    b.server.world().set_policies("data", &[Policy::parse(&only).unwrap()]);
-    let foreign = data.generate(&KeyRef(OTHER.into()), &CTX, &call).await.unwrap_err();
-    assert_eq!(foreign.reason(), "KeyAccessDenied");
 }
 
 #[tokio::test]
