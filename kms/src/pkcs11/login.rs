@@ -128,6 +128,11 @@ impl Door {
         }
     }
 
+    /// The login of this count is still the last one.
+    pub(super) fn is(&self, count: u64, until: Instant) -> bool {
+        self.wait(until).is_ok_and(|login| login.count == count)
+    }
+
     /// The login of this count is over, if it is still the last one.
     pub(super) fn lost(&self, count: u64, until: Instant) {
         if let Ok(mut login) = self.wait(until)

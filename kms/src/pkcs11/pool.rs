@@ -5,7 +5,7 @@
 //! of the runtime, which would wait for them when it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,13 @@ use crate::auth::ReadSecret;
 use crate::call::{CallCtx, Op};
 use crate::connect::Options;
 use crate::error::{ErrorKind, KmsError, Outage, Result};
-use crate::observe::{Ended, Observer};
+use crate::observe::{Auditor, Ended, Observer};
 use crate::place::Place;
 
 /// A token has few sessions, and many programs want some.
 const MOST: usize = 16;
+/// How long the end of a connection is held up at most.
+const CLOSING: Duration = Duration::from_millis(500);
 /// Between two initialisations that did not help, at first and at last. They end the sessions of others in this process.
 const RESTART_PAUSE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
@@ -47,14 +49,23 @@ struct Seats {
     /// A value went there and back unharmed.
     proven: AtomicBool,
     observer: Arc<dyn Observer>,
+    auditor: Arc<dyn Auditor>,
 }
 
 impl Drop for Seats {
     fn drop(&mut self) {
         let idle = std::mem::take(self.idle.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if !idle.is_empty() {
-            // Closing may block, and who drops this may not.
-            let _ = thread::Builder::new().name("pkcs11-close".into()).spawn(move || drop(idle));
+        if idle.is_empty() {
+            return;
+        }
+        // Closing may block for ever, and who drops this may not; but a program that ends should not end in its middle.
+        let (closed, wait) = mpsc::channel();
+        let close = move || {
+            drop(idle);
+            let _ = closed.send(());
+        };
+        if thread::Builder::new().name("pkcs11-close".into()).spawn(close).is_ok() {
+            let _ = wait.recv_timeout(CLOSING);
         }
     }
 }
@@ -103,6 +114,7 @@ impl Pool {
             restarts,
             proven: AtomicBool::new(false),
             observer: Arc::clone(&options.observer),
+            auditor: Arc::clone(&options.auditor),
         };
         let places = Arc::new(Semaphore::new(options.max_concurrency.clamp(1, MOST)));
         Self { seats: Arc::new(seats), places, pin, longest: options.attempt_timeout }
@@ -267,7 +279,8 @@ impl Visit {
         let report = |trial: &Trial| self.report(trial);
         let visitor = Visitor { pin: &self.pin, epoch, until: self.until, report: &report };
         let login = seats.door.pass(&mut *session, &visitor).map_err(|failure| failed(failure, 0, false))?;
-        let work = Work { session: &mut *session, label: &self.label };
+        let steady = || seats.door.is(login, self.until);
+        let work = Work { session: &mut *session, label: &self.label, steady: &steady };
         match job(&mut Desk { work, proven: &seats.proven }) {
             Ok(done) => {
                 self.put_back(session);
@@ -300,7 +313,7 @@ impl Visit {
             .as_ref()
             .map(|failure| authentication(verdict::judge(failure).0, verdict::code(failure), &self.call));
         let ended = Ended::authentication(PROVIDER, &self.call, trial.took, failed.as_ref());
-        ended.audit();
+        self.seats.auditor.record(ended.event());
         ended.count(&*self.seats.observer);
     }
 }

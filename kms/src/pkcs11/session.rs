@@ -16,6 +16,7 @@ use super::blob::IV;
 use super::library::Module;
 use super::token::{Failure, Outcome, Session, Standing};
 use super::version::{Found, Handle, VersionId};
+use crate::error::ErrorKind;
 
 /// Objects that are remembered at most; more are looked for again.
 const REMEMBERED: usize = 4096;
@@ -67,11 +68,13 @@ impl OpenSession {
     }
 }
 
-/// A key as its attributes describe it. What the token does not tell counts as the worse of both.
-fn found(handle: Handle, attributes: &[Attribute]) -> Found {
+/// A key as its attributes describe it. What a token does not tell makes it no version of ours; but what it may do must be told,
+/// because a key that may nothing is disabled.
+fn found(handle: Handle, attributes: &[Attribute]) -> Outcome<Found> {
     let mut found =
         Found { handle, id: Vec::new(), fits: false, encrypts: false, decrypts: false, local: false };
     let (mut aes, mut long, mut sensitive, mut extractable) = (false, false, false, true);
+    let mut told = 0;
     for attribute in attributes {
         match attribute {
             Attribute::Id(id) => found.id.clone_from(id),
@@ -79,14 +82,17 @@ fn found(handle: Handle, attributes: &[Attribute]) -> Found {
             Attribute::ValueLen(len) => long = **len == KEY_LEN,
             Attribute::Sensitive(is) => sensitive = *is,
             Attribute::Extractable(is) => extractable = *is,
-            Attribute::Encrypt(may) => found.encrypts = *may,
-            Attribute::Decrypt(may) => found.decrypts = *may,
+            Attribute::Encrypt(may) => (found.encrypts, told) = (*may, told + 1),
+            Attribute::Decrypt(may) => (found.decrypts, told) = (*may, told + 1),
             Attribute::Local(is) => found.local = *is,
             _ => {}
         }
     }
     found.fits = aes && long && sensitive && !extractable;
-    found
+    if told < 2 {
+        return Err(Failure::is(ErrorKind::Integrity("the token does not tell what a key may do")));
+    }
+    Ok(found)
 }
 
 impl Session for OpenSession {
@@ -130,7 +136,7 @@ impl Session for OpenSession {
             let handle = Handle(object.handle());
             let attributes = self.call(|raw| raw.get_attributes(object, &ASKED))?;
             self.seen.insert(handle, object);
-            all.push(found(handle, &attributes));
+            all.push(found(handle, &attributes)?);
         }
         Ok(all)
     }
@@ -189,3 +195,7 @@ impl Session for OpenSession {
         self.call(|raw| raw.destroy_object(object))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/session.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use super::token::{Failure, Outcome, Session};
 use super::verdict::{self, Blame};
 use super::version::{Version, VersionId};
 use crate::call::EncCtx;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Outage};
 use crate::key::{KeyState, PlainKey, Wrapped};
 
 /// What a throw-away value is bound to: no context is as short.
@@ -22,6 +22,8 @@ const CANARY: &[u8] = b"cofferdam/canary";
 pub(super) struct Work<'a> {
     pub(super) session: &'a mut dyn Session,
     pub(super) label: &'a str,
+    /// Nobody has logged the process in since this began.
+    pub(super) steady: &'a dyn Fn() -> bool,
 }
 
 impl Work<'_> {
@@ -47,10 +49,12 @@ impl Work<'_> {
         versions.first().copied().ok_or(Failure::is(ErrorKind::KeyNotFound))
     }
 
-    /// Fails unless the token is there and the user logged in.
+    /// Fails unless the token is there and the user is logged in, and was all the time: a login that came back in between would
+    /// hide that nobody was when the token was asked.
     pub(super) fn believe(&mut self) -> Outcome<()> {
         self.session.standing()?;
-        if self.session.logged_in()? { Ok(()) } else { Err(Failure::Returned(RvError::UserNotLoggedIn)) }
+        let all_the_time = self.session.logged_in()? && (self.steady)();
+        if all_the_time { Ok(()) } else { Err(Failure::Returned(RvError::UserNotLoggedIn)) }
     }
 
     /// Wraps with the current version. With `prove`, a throw-away value goes there and back before.
@@ -82,7 +86,8 @@ impl Work<'_> {
         // Whose fault it was, the token's own or the blob's, shows in a value that is right for certain; then the blob gets
         // its second chance, because what troubled the token may have passed meanwhile.
         if !self.works(&version)? {
-            return Err(first);
+            let outage = ErrorKind::Unavailable { why: Outage::ServerError, retry_after: None };
+            return Err(Failure::Is(outage, verdict::code(&first)));
         }
         match self.session.decrypt(version.handle, &blob.iv, &aad, &blob.sealed) {
             Ok(plain) => plain_key(&plain),

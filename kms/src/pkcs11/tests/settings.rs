@@ -7,12 +7,7 @@ use crate::connect::{Options, connect};
 
 fn config() -> ProviderConfig {
     let spec = Spec { module: "/opt/hsm/lib.so".into(), token: "token".into(), key: "storage".into() };
-    ProviderConfig {
-        provider: Provider::Pkcs11(spec),
-        credential: Credential::PinFile { path: "/not/read".into() },
-        ca: None,
-        allow_loopback_http: false,
-    }
+    ProviderConfig::new(Provider::Pkcs11(spec), Credential::PinFile { path: "/not/read".into() })
 }
 
 fn refused(change: impl FnOnce(&mut Spec)) -> Option<ConfigError> {

@@ -79,6 +79,7 @@ async fn where_nothing_may_be_encrypted_a_general_error_stays_an_outage() {
     assert_eq!(error.kind, ErrorKind::KeyExpired);
     unwrap(&kms, &wrapped).await.unwrap();
     assert!(unwrap(&kms, &damaged(&wrapped)).await.unwrap_err().is_outage());
+    assert_eq!(fake.calls("restart"), 0, "a blob does not end the sessions of others");
     // A newer version that encrypts shows that the token works.
     fake.add(2);
     assert_eq!(unwrap(&kms, &damaged(&wrapped)).await.unwrap_err().kind, ErrorKind::CiphertextInvalid);
@@ -112,6 +113,24 @@ async fn nothing_found_by_nobody_is_looked_for_again_by_the_user() {
         assert_eq!(error.kind, ErrorKind::KeyNotFound);
     }
     assert_eq!(fake.calls("log_in"), 6);
+}
+
+#[tokio::test]
+async fn nothing_found_by_nobody_is_not_believed_because_somebody_logged_in_meanwhile() {
+    let (fake, kms, wrapped) = made().await;
+    fake.log_out_all();
+    fake.block("logged_in");
+    let (task, blob) = (Arc::clone(&kms), wrapped.clone());
+    let under_way = tokio::spawn(async move { unwrap(&task, &blob).await });
+    while fake.calls("logged_in") < 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    // It has found nothing. Now another call notices that nobody is logged in.
+    fake.fail("find", RvError::UserNotLoggedIn, 1);
+    kms.describe(&key(), &CallCtx::new()).await.unwrap();
+    fake.unblock();
+    under_way.await.unwrap().unwrap();
+    assert_eq!(fake.calls("log_in"), 1);
 }
 
 #[tokio::test]
@@ -186,6 +205,17 @@ async fn a_token_may_insist_on_its_own_iv_if_it_says_which() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_object_that_is_there_twice_is_one_version() {
+    let (fake, kms, _) = made().await;
+    let twice = [fake.add(2), fake.add(2)];
+    let listed = kms.versions(&key(), &CallCtx::new()).await.unwrap();
+    let names: Vec<_> = listed.into_iter().map(|info| info.version).collect();
+    assert_eq!((names.len(), &names[0]), (2, &twice[0].name()));
+    kms.delete(&key(), &CallCtx::new()).await.unwrap();
+    assert_eq!(fake.calls("destroy"), 3, "all of them are gone");
 }
 
 #[tokio::test]

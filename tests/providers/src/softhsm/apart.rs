@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use super::shim::{self, Shim};
 
@@ -87,6 +88,7 @@ pub fn apart(test: &str, check: impl Future<Output = ()>) {
     if std::env::var_os(FOLDER).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(check);
+        until_all_calls_returned();
         std::fs::write(Scene::of_this_process().ran(), "").unwrap();
         return;
     }
@@ -106,6 +108,22 @@ pub fn apart(test: &str, check: impl Future<Output = ()>) {
     println!("{}", String::from_utf8_lossy(&done.stdout));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(scene.ran().exists(), "no test of this name ran: {test}");
+}
+
+/// A library may crash where a process ends while a call is under way in it. None stays behind for long.
+fn until_all_calls_returned() {
+    // The names that the provider gives its threads.
+    let calls = ["pkcs11", "pkcs11-close"];
+    let name = |task: &Path| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+    let under_way = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        tasks.map(|task| name(&task.unwrap().path())).any(|name| calls.contains(&name.trim()))
+    };
+    let began = Instant::now();
+    while under_way() {
+        assert!(began.elapsed() < Duration::from_secs(20), "a call stays behind");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Makes a test of each check over the bench of SoftHSM, each in a process of its own.

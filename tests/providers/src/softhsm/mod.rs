@@ -49,12 +49,8 @@ impl SoftHsm {
     /// A configuration that leads here, with the PIN in a file.
     pub fn config(&self, pin: &str) -> ProviderConfig {
         let module = apart::library().to_str().unwrap().into();
-        ProviderConfig {
-            provider: Provider::Pkcs11(Pkcs11 { module, token: TOKEN.into(), key: KEY.into() }),
-            credential: Credential::PinFile { path: pin.into() },
-            ca: None,
-            allow_loopback_http: false,
-        }
+        let provider = Provider::Pkcs11(Pkcs11 { module, token: TOKEN.into(), key: KEY.into() });
+        ProviderConfig::new(provider, Credential::PinFile { path: pin.into() })
     }
 
     /// Answers calls of an operation with a return value, so many or until it is healed.
