@@ -28,10 +28,6 @@ pub(super) const KMS_SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 /// All that the token is good for with which a service account is spoken for.
 const IAM_SCOPE: &str = "https://www.googleapis.com/auth/iam";
 
-const TOKEN_ENDPOINT: &str = "https://oauth2.googleapis.com/token";
-const STS_ENDPOINT: &str = "https://sts.googleapis.com";
-const IAM_ENDPOINT: &str = "https://iamcredentials.googleapis.com";
-
 const REPLY_LIMIT: usize = 32 * 1024;
 /// How long a token for a service account is asked for.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -52,24 +48,22 @@ impl Way {
         credential: &Credential,
         allow_loopback_http: bool,
     ) -> Result<Self, ConfigError> {
-        let endpoint = |field, given: &Option<String>, usual: &str| {
-            Endpoint::parse(field, given.as_deref().unwrap_or(usual), allow_loopback_http)
-        };
+        let endpoint = |field, address: &str| Endpoint::parse(field, address, allow_loopback_http);
         match credential {
             Credential::GoogleKeyFile { .. } => {
-                let audience = spec.token_endpoint.as_deref().unwrap_or(TOKEN_ENDPOINT);
+                let audience = spec.token_endpoint();
                 let base = audience.strip_suffix("/token").unwrap_or("no address of tokens");
                 let token = Endpoint::parse("tokenEndpoint", base, allow_loopback_http)?;
                 Ok(Self::KeyFile { token, audience: audience.to_owned() })
             }
             Credential::GoogleWorkloadIdentity { audience, service_account, .. } => {
                 check_audience(audience)?;
-                let sts = endpoint("stsEndpoint", &spec.sts_endpoint, STS_ENDPOINT)?;
+                let sts = endpoint("stsEndpoint", spec.sts_endpoint())?;
                 let account = match service_account {
                     None => None,
                     Some(email) => {
                         check_email(email)?;
-                        let iam = endpoint("iamEndpoint", &spec.iam_endpoint, IAM_ENDPOINT)?;
+                        let iam = endpoint("iamEndpoint", spec.iam_endpoint())?;
                         Some((iam, email.clone()))
                     }
                 };

@@ -39,8 +39,6 @@ use wire::{DecryptBody, DecryptReply, EncryptBody, EncryptReply, VersionBody, Ve
 /// The provider's name in errors, audit events and metrics.
 pub(crate) const PROVIDER: &str = "google";
 
-const ENDPOINT: &str = "https://cloudkms.googleapis.com";
-
 const VERSIONS_IN_PAGE: &str = "100";
 /// A rotation each day for seventeen years; an endless list ends here.
 const MAX_PAGES: usize = 64;
@@ -63,19 +61,14 @@ impl Google {
         secret: Option<SecretString>,
         options: &Options,
     ) -> std::result::Result<Self, ConfigError> {
-        let endpoint = spec.endpoint.as_deref().unwrap_or(ENDPOINT);
-        let endpoint = Endpoint::parse("endpoint", endpoint, config.allow_loopback_http)?;
+        let endpoint = Endpoint::parse("endpoint", spec.endpoint(), config.allow_loopback_http)?;
         name::check("key", &spec.key)?;
         let ring = name::ring(&spec.key).ok_or(ConfigError::Field { field: "key" })?.to_owned();
         let way = identity::Way::new(spec, &config.credential, config.allow_loopback_http)?;
-        let http = Arc::new(Http::new(HttpConfig {
-            attempt_timeout: options.attempt_timeout,
-            connect_timeout: options.connect_timeout,
-            ca: config.ca.clone(),
-            https_only: endpoint.is_https() && way.is_https(),
-        })?);
+        let https_only = endpoint.is_https() && way.is_https();
+        let http = Arc::new(Http::new(HttpConfig::new(config, options, https_only)?)?);
         let identity = GoogleIdentity::new(Arc::clone(&http), way, config.credential.path(), secret);
-        let tokens = Arc::new(Tokens::new(Box::new(identity), Arc::clone(&options.observer)));
+        let tokens = Arc::new(Tokens::new(Box::new(identity), options));
         let exchange = Exchange { http, endpoint, tokens };
         Ok(Self { exchange, caps: caps(), ring, primaries: Mutex::default() })
     }

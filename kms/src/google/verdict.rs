@@ -68,7 +68,8 @@ struct Status {
     code: u16,
     #[serde(default)]
     message: String,
-    status: String,
+    #[serde(rename = "status")]
+    word: String,
     #[serde(default)]
     details: Vec<Detail>,
 }
@@ -107,7 +108,7 @@ pub(super) fn judge(opens: bool, reply: &Reply) -> Judged {
         (501, _) => failed(ErrorKind::Unsupported),
         (408 | 504, _) => outage(Outage::Timeout),
         // 499: the service gave up, as if we had.
-        (499 | 500..=599, _) => outage(Outage::ServerError),
+        (499..=599, _) => outage(Outage::ServerError),
         (300..=399, _) => failed(ErrorKind::Integrity("it is a redirect")),
         (_, None) => failed(ErrorKind::Integrity("it is not an answer of google")),
         (_, Some(vendor)) => refused(opens, vendor),
@@ -117,7 +118,7 @@ pub(super) fn judge(opens: bool, reply: &Reply) -> Judged {
 
 fn refused(opens: bool, vendor: &Status) -> Verdict {
     let failed = Verdict::Failed;
-    match vendor.status.as_str() {
+    match vendor.word.as_str() {
         "UNAUTHENTICATED" => Verdict::Token(Doubt::Unknown),
         "PERMISSION_DENIED" => Verdict::Token(Doubt::Denied),
         "NOT_FOUND" => failed(ErrorKind::KeyNotFound),
@@ -156,7 +157,7 @@ impl Status {
         let of = |kind: &'static str| self.details.iter().filter(move |detail| detail.kind == kind);
         let reason = of(INFO).find_map(|detail| detail.reason.as_deref());
         let violated = of(PRECONDITION).find_map(|detail| detail.violations.first()).map(|v| v.kind.as_str());
-        [reason, violated, Some(self.status.as_str())]
+        [reason, violated, Some(self.word.as_str())]
             .into_iter()
             .flatten()
             .find(|code| is_code(code))
@@ -170,7 +171,7 @@ fn vendor_error(reply: &Reply) -> Option<Status> {
         return None;
     }
     let body: ErrorBody = serde_json::from_slice(&reply.body).ok()?;
-    Some(body.error).filter(|error| error.code == reply.status && is_code(&error.status))
+    Some(body.error).filter(|error| error.code == reply.status && is_code(&error.word))
 }
 
 /// Only what looks like a code goes into errors and logs.

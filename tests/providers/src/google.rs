@@ -105,6 +105,10 @@ const DIALECT: Dialect = Dialect {
     op,
     token: "authorization:",
     error: r#"{"error":{"code":500,"message":"Internal error encountered.","status":"INTERNAL"}}"#,
+    throttled: (
+        "429 Too Many Requests",
+        r#"{"error":{"code":429,"message":"Quota exceeded.","status":"RESOURCE_EXHAUSTED"}}"#,
+    ),
 };
 
 impl Google {
@@ -126,7 +130,7 @@ impl Google {
             iam_endpoint: Some(url.into()),
             key: key("storage"),
         });
-        ProviderConfig { provider, credential, ca, allow_loopback_http: true }
+        ProviderConfig { ca, ..ProviderConfig::new(provider, credential).at_loopback() }
     }
 
     fn by_key(path: &str) -> Credential {

@@ -85,7 +85,7 @@ async fn a_key_file_is_read_however_its_key_is_escaped() {
     let file = key_file().expose_secret().to_owned();
     assert!(file.contains("\\n"), "there is something to escape");
     assert_eq!(key_file::plain(r"a\nbc\u003d").as_str(), "a bc= ");
-    let indented = file.replace("{", "{\n  ").replace(",", ",\n  ");
+    let indented = file.replace('{', "{\n  ").replace(',', ",\n  ");
     for file in [file.replace('=', "\\u003d"), indented] {
         let kms =
             connect_with_secret(&config(spec(&fake), by_key()), SecretString::from(file), &bare()).unwrap();

@@ -39,7 +39,7 @@ fn spec(fake: &Fake) -> GoogleKms {
 }
 
 fn config(spec: GoogleKms, credential: Credential) -> ProviderConfig {
-    ProviderConfig { provider: Provider::Google(spec), credential, ca: None, allow_loopback_http: true }
+    ProviderConfig::new(Provider::Google(spec), credential).at_loopback()
 }
 
 fn by_key() -> Credential {

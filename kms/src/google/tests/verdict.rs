@@ -19,13 +19,13 @@ fn reply(status: u16, kind: &str, body: &str) -> Reply {
     }
 }
 
-fn vendor(status: u16, word: &str, message: &str, details: Value) -> Reply {
+fn vendor(status: u16, word: &str, message: &str, details: &Value) -> Reply {
     let error = json!({"code": status, "message": message, "status": word, "details": details});
     reply(status, JSON, &json!({"error": error}).to_string())
 }
 
 fn plain(status: u16, word: &str) -> Reply {
-    vendor(status, word, "words for people", json!([]))
+    vendor(status, word, "words for people", &json!([]))
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn every_answer_has_its_meaning() {
 #[test]
 fn damage_on_the_way_is_no_wrong_key() {
     let said = "The checksum in field ciphertext_crc32c did not match the data in field ciphertext.";
-    let judged = judge(true, &vendor(400, "INVALID_ARGUMENT", said, json!([]))).verdict;
+    let judged = judge(true, &vendor(400, "INVALID_ARGUMENT", said, &json!([]))).verdict;
     assert!(matches!(judged, Verdict::Failed(ErrorKind::Integrity(_))), "{judged:?}");
 }
 
@@ -76,7 +76,7 @@ fn a_version_in_the_way_is_named_with_its_state() {
     ] {
         let violations = json!([{"type": kind, "subject": "a/version"}]);
         let details = json!([{"@type": PRECONDITION, "violations": violations}]);
-        let judged = judge(true, &vendor(400, "FAILED_PRECONDITION", "", details));
+        let judged = judge(true, &vendor(400, "FAILED_PRECONDITION", "", &details));
         let expected = Violation { state, version: Some("a/version".into()) };
         assert_eq!(judged.verdict, Verdict::Precondition(expected), "{kind}");
         assert_eq!(judged.code.as_deref(), Some(kind));
@@ -86,7 +86,7 @@ fn a_version_in_the_way_is_named_with_its_state() {
 #[test]
 fn the_most_precise_word_goes_into_errors_and_only_a_word() {
     let info = |reason: &str| json!([{"@type": INFO, "reason": reason, "domain": "googleapis.com"}]);
-    let code = |reason: &str| judge(true, &vendor(403, "PERMISSION_DENIED", "", info(reason))).code;
+    let code = |reason: &str| judge(true, &vendor(403, "PERMISSION_DENIED", "", &info(reason))).code;
     assert_eq!(code("SERVICE_DISABLED").as_deref(), Some("SERVICE_DISABLED"));
     assert_eq!(code("evil\nline").as_deref(), Some("PERMISSION_DENIED"));
 }

@@ -9,8 +9,8 @@ use providers::{Bench, Caller, Google};
 
 use crate::once;
 
-fn version(number: &str) -> Option<KeyVersion> {
-    Some(KeyVersion(number.into()))
+fn version(number: &str) -> KeyVersion {
+    KeyVersion(number.into())
 }
 
 #[tokio::test]
@@ -66,13 +66,17 @@ async fn a_version_that_somebody_wrote_into_a_file_is_not_believed() {
     let (_, old) = kms.generate(&key, &CTX, &call).await.unwrap();
     b.owner().rotate(&key, &call).await.unwrap();
     let used = async |wrapped: Wrapped| kms.unwrap(&key, &wrapped, &CTX, &call).await.unwrap().used;
-    assert_eq!(used(old.clone()).await, version("1"), "after a rotation that this connection has not seen");
-    assert_eq!(used(Wrapped { version: version("2"), ..old.clone() }).await, None);
+    assert_eq!(
+        used(old.clone()).await,
+        Some(version("1")),
+        "after a rotation that this connection has not seen"
+    );
+    assert_eq!(used(Wrapped { version: Some(version("2")), ..old.clone() }).await, None);
     assert_eq!(used(Wrapped { version: None, ..old.clone() }).await, None);
-    assert_eq!(used(Wrapped { version: version("../1"), ..old.clone() }).await, None);
+    assert_eq!(used(Wrapped { version: Some(version("../1")), ..old.clone() }).await, None);
     let new = kms.rewrap(&key, &old, &CTX, &call).await.unwrap();
-    assert_eq!(used(new.clone()).await, version("2"));
-    assert_eq!(used(Wrapped { version: version("1"), ..new }).await, None);
+    assert_eq!(used(new.clone()).await, Some(version("2")));
+    assert_eq!(used(Wrapped { version: Some(version("1")), ..new }).await, None);
 }
 
 #[tokio::test]
@@ -100,13 +104,13 @@ async fn the_service_rotates_by_itself_where_it_was_told_to() {
     let month = Duration::from_hours(720);
     b.owner().set_auto_rotation(&key, Some(month), &call).await.unwrap();
     let info = kms.describe(&key, &call).await.unwrap();
-    assert_eq!((info.auto_rotation, info.current, info.rotated_at), (Some(month), version("1"), None));
+    assert_eq!((info.auto_rotation, info.current, info.rotated_at), (Some(month), Some(version("1")), None));
     b.server.world().advance(31 * 86_400);
     let info = kms.describe(&key, &call).await.unwrap();
-    assert_eq!(info.current, version("2"));
+    assert_eq!(info.current, Some(version("2")));
     assert!(info.rotated_at.is_some());
     b.owner().set_auto_rotation(&key, None, &call).await.unwrap();
     b.server.world().advance(31 * 86_400);
     let info = kms.describe(&key, &call).await.unwrap();
-    assert_eq!((info.auto_rotation, info.current), (None, version("2")));
+    assert_eq!((info.auto_rotation, info.current), (None, Some(version("2"))));
 }
