@@ -53,9 +53,8 @@ fn printed(text: &str, code: i32) -> i32 {
         .write_all(text.as_bytes())
         .and_then(|()| if text.is_empty() || text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     match written.and_then(|()| out.flush()) {
-        Ok(()) => code,
         Err(_) if code == exit::OK => exit::FAILURE,
-        Err(_) => code,
+        _ => code,
     }
 }
 

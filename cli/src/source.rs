@@ -106,7 +106,7 @@ impl<'a> Source<'a> {
             return given::secret(&chosen.file);
         }
         if let Some(audience) = declared.audience() {
-            let audience = foreign_audience(audience)?;
+            let audience = foreign_audience(&audience)?;
             let account = self.service_account(role).ok_or_else(|| {
                 let role = role.name();
                 Gap::refused(format!(

@@ -141,7 +141,9 @@ impl Subject {
         let credential = connection::in_directory(&held.declared, "/given")
             .ok_or_else(|| Gap::wrong(format!("credentials.{} declares nothing", held.role.name())))?;
         let (provider, allow_loopback_http) = (self.provider.clone(), self.allow_loopback_http);
-        Ok((ProviderConfig { provider, credential, ca, allow_loopback_http }, held.secret.clone()?))
+        let proxy = self.spec.proxy.clone();
+        let config = ProviderConfig { provider, credential, ca, proxy, allow_loopback_http };
+        Ok((config, held.secret.clone()?))
     }
 }
 
@@ -188,11 +190,9 @@ impl Place {
 
 /// The identity service is another server than the KMS.
 pub fn identity_elsewhere(provider: &Provider) -> bool {
-    match provider {
-        Provider::Transit(_) => false,
-        Provider::KeyProtect(spec) if spec.endpoint == spec.iam_endpoint => false,
-        _ => true,
-    }
+    let the_same = matches!(provider, Provider::Transit(_))
+        || matches!(provider, Provider::KeyProtect(spec) if spec.endpoint == spec.iam_endpoint);
+    !the_same
 }
 
 #[cfg(test)]

@@ -54,9 +54,10 @@ enum Came {
 fn came(error: &KmsError) -> Came {
     match &error.kind {
         ErrorKind::Unavailable { why: Outage::TlsFailed | Outage::CaUnreadable, .. } => Came::ToTls,
-        ErrorKind::Unavailable { why: Outage::ServerError, .. } => Came::ToServer,
+        ErrorKind::Unavailable { why: Outage::ServerError, .. }
+        | ErrorKind::Throttled { .. }
+        | ErrorKind::Integrity(_) => Came::ToServer,
         ErrorKind::Unavailable { .. } => Came::Nowhere,
-        ErrorKind::Throttled { .. } | ErrorKind::Integrity(_) => Came::ToServer,
         ErrorKind::CredentialRejected | ErrorKind::CredentialUnreadable => Came::ToIdentity,
         _ => Came::ToKey,
     }

@@ -51,7 +51,7 @@ fn each_error_says_how_far_the_call_came_and_no_further() {
 fn only_a_denial_shows_that_a_rewrap_credential_cannot_unwrap() {
     let judged = |done: Result<(), ErrorKind>, native| {
         let done = done.map_err(|kind| error(kind, Op::Unwrap));
-        no_unwrap(done.as_ref().map(|()| ()), native).verdict
+        no_unwrap(done.as_ref().copied(), native).verdict
     };
     assert_eq!(judged(Ok(()), true), Failed);
     assert_eq!(judged(Ok(()), false), Warning, "it must, where the KMS does not rewrap");

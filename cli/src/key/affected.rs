@@ -66,7 +66,7 @@ mod tests {
     fn volume(
         namespace: &str,
         name: &str,
-        profile: Value,
+        profile: &Value,
         pod: Option<&str>,
         acknowledged: bool,
     ) -> EncryptedVolume {
@@ -83,12 +83,12 @@ mod tests {
     fn volumes_of_other_namespaces_count_and_those_of_other_profiles_or_long_gone_do_not() {
         let shared = json!({"name": "main", "namespace": "keys"});
         let volumes = [
-            volume("shop", "a", shared.clone(), Some("app-0"), false),
-            volume("shop", "b", shared.clone(), Some("app-0"), false),
-            volume("blog", "a", shared.clone(), None, false),
-            volume("keys", "own", json!({"name": "main"}), None, false),
-            volume("shop", "gone", shared, None, true),
-            volume("shop", "other", json!({"name": "main"}), Some("app-1"), false),
+            volume("shop", "a", &shared, Some("app-0"), false),
+            volume("shop", "b", &shared, Some("app-0"), false),
+            volume("blog", "a", &shared, None, false),
+            volume("keys", "own", &json!({"name": "main"}), None, false),
+            volume("shop", "gone", &shared, None, true),
+            volume("shop", "other", &json!({"name": "main"}), Some("app-1"), false),
         ];
         let counted = count(&volumes, "keys", "main");
         assert_eq!(counted, Affected { volumes: 4, pods: 1, namespaces: 3 });
