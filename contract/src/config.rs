@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::credential::Credential;
+pub use crate::provider::{AwsKms, AzureKeyVault, Called, GoogleKms, KeyProtect, Pkcs11, Provider, Transit};
+
 /// The version of [`SidecarConfig`] that this code writes and reads.
 pub const CONFIG_VERSION: u16 = 1;
 
@@ -37,6 +40,9 @@ pub struct Profile {
     /// PEM file with the certificate authorities of the KMS; absent: those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// `http://HOST:PORT` of a proxy that leads to the KMS; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Seconds between two looks at the key's state, before jitter (at most 30 for a sidecar).
     pub poll_seconds: u32,
     /// Seconds that an unwrapped key may be used without another unwrap.
@@ -44,151 +50,6 @@ pub struct Profile {
     /// Seconds beyond the TTL that keys go on serving while the KMS is unreachable; a refusal overrides it.
     #[serde(default)]
     pub outage_grace_seconds: u32,
-}
-
-/// The vendor and its address of the root key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
-pub enum Provider {
-    /// AWS KMS.
-    Aws(AwsKms),
-    /// IBM Key Protect.
-    KeyProtect(KeyProtect),
-    /// HashiCorp Vault or OpenBao Transit.
-    Transit(Transit),
-}
-
-impl Provider {
-    /// The root key, as its vendor calls it.
-    pub fn root_key(&self) -> &str {
-        match self {
-            Self::Aws(spec) => &spec.key,
-            Self::KeyProtect(spec) => &spec.root_key,
-            Self::Transit(spec) => &spec.key,
-        }
-    }
-}
-
-/// A root key in AWS KMS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AwsKms {
-    /// The root key's region, such as `eu-central-1`.
-    pub region: String,
-    /// `https://HOST`, without path; absent: the region's public address of KMS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// `https://HOST`, without path, of the STS that gives sessions of a role; absent: the region's public address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sts_endpoint: Option<String>,
-    /// Id, ARN or alias (`alias/…`) of the root key.
-    pub key: String,
-}
-
-/// A root key in IBM Key Protect: public, private and Dedicated endpoints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyProtect {
-    /// `https://REGION.kms.cloud.ibm.com`, without path.
-    pub endpoint: String,
-    /// `https://iam.cloud.ibm.com`, without path.
-    pub iam_endpoint: String,
-    /// The instance's GUID.
-    pub instance: String,
-    /// Id or alias of the root key.
-    pub root_key: String,
-    /// Key ring of the root key; absent: the service searches all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_ring: Option<String>,
-}
-
-impl KeyProtect {
-    /// A root key of an instance whose address serves IAM too, as that of devkms does.
-    pub fn at(url: &str, instance: &str, root_key: &str) -> Self {
-        let (instance, root_key) = (instance.into(), root_key.into());
-        Self { endpoint: url.into(), iam_endpoint: url.into(), instance, root_key, key_ring: None }
-    }
-}
-
-/// A root key in a Transit engine of HashiCorp Vault or OpenBao.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Transit {
-    /// `https://HOST:8200`, without path.
-    pub endpoint: String,
-    /// Namespace of engine and login; absent: the root namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Mount path of the engine, such as `transit`.
-    pub mount: String,
-    /// Name of the root key.
-    pub key: String,
-}
-
-/// How to authenticate with the KMS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Credential {
-    /// Access keys of AWS in a file that may change at any time: a shared credentials file, of which the profile `default` counts.
-    AwsKeysFile {
-        /// Absolute path.
-        path: String,
-    },
-    /// A role of AWS, by a projected service account token.
-    AwsWebIdentity {
-        /// The role's ARN.
-        role_arn: String,
-        /// Absolute path of the token, read again for each login.
-        token_path: String,
-    },
-    /// An API key of IBM Cloud in a file that may change at any time.
-    ApiKeyFile {
-        /// Absolute path.
-        path: String,
-    },
-    /// A trusted profile of IBM Cloud, by a projected service account token.
-    TrustedProfile {
-        /// Id of the trusted profile.
-        profile_id: String,
-        /// Absolute path of the token, read again for each login.
-        token_path: String,
-    },
-    /// A token of Vault or OpenBao in a file that may change at any time.
-    TokenFile {
-        /// Absolute path.
-        path: String,
-    },
-    /// An AppRole of Vault or OpenBao.
-    AppRole {
-        /// Mount path of the auth method.
-        mount: String,
-        /// The role's id, which is no secret.
-        role_id: String,
-        /// Absolute path of the secret id, which may change at any time.
-        secret_id_path: String,
-    },
-    /// A role of Vault or OpenBao, by a projected service account token.
-    Kubernetes {
-        /// Mount path of the auth method.
-        mount: String,
-        /// The role's name.
-        role: String,
-        /// Absolute path of the token, read again for each login.
-        token_path: String,
-    },
-}
-
-impl Credential {
-    /// The file with the secret or the token.
-    pub fn path(&self) -> &str {
-        match self {
-            Self::ApiKeyFile { path } | Self::AwsKeysFile { path } | Self::TokenFile { path } => path,
-            Self::AppRole { secret_id_path, .. } => secret_id_path,
-            Self::AwsWebIdentity { token_path, .. }
-            | Self::TrustedProfile { token_path, .. }
-            | Self::Kubernetes { token_path, .. } => token_path,
-        }
-    }
 }
 
 /// A volume of the pod.

@@ -6,6 +6,8 @@ pub mod audit;
 pub mod check_in;
 pub mod config;
 pub mod control;
+mod credential;
 pub mod exit;
 pub mod gate;
 pub mod names;
+mod provider;

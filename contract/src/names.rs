@@ -94,6 +94,14 @@ pub const CA_CONFIG_MAP: &str = "cofferdam-ca";
 pub const IDENTITY_TOKEN: &str = "token";
 /// The key of a Secret that holds an IBM Cloud API key.
 pub const API_KEY_SECRET_KEY: &str = "apiKey";
+/// The key of a profile's Secret with access keys of AWS, as a shared credentials file.
+pub const AWS_KEYS_SECRET_KEY: &str = "credentials";
+/// The key of a profile's Secret with the client secret of an application of Entra ID.
+pub const CLIENT_SECRET_SECRET_KEY: &str = "clientSecret";
+/// The key of a profile's Secret with the JSON key of a service account of Google Cloud.
+pub const GOOGLE_KEY_SECRET_KEY: &str = "key.json";
+/// The key of a profile's Secret with the user PIN of a PKCS#11 token.
+pub const PIN_SECRET_KEY: &str = "pin";
 /// The key of a profile's Secret with a token of Vault or OpenBao.
 pub const TOKEN_SECRET_KEY: &str = "token";
 /// The key of a profile's Secret with the secret id of an AppRole.

@@ -18,12 +18,26 @@ pub struct ProviderConfig {
     /// Certificate authorities that alone are trusted; absent: those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
+    /// `http://HOST:PORT` of a proxy that leads to the service; absent: there is none, whatever the environment says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Development only: `http` is accepted for loopback addresses.
     #[serde(default)]
     pub allow_loopback_http: bool,
 }
 
 impl ProviderConfig {
+    /// A root key that is reached directly, by https, with the system's authorities.
+    pub fn new(provider: Provider, credential: Credential) -> Self {
+        Self { provider, credential, ca: None, proxy: None, allow_loopback_http: false }
+    }
+
+    /// The same, but of a service at a loopback address that speaks http too: for tests and development.
+    #[must_use]
+    pub fn at_loopback(self) -> Self {
+        Self { allow_loopback_http: true, ..self }
+    }
+
     /// The root key that this configuration names.
     pub fn key_ref(&self) -> KeyRef {
         KeyRef(self.provider.root_key().into())
@@ -57,12 +71,23 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
+    /// A host that is none of the service's.
+    #[error("{field} is not an address of the service: {value}")]
+    Host {
+        /// The field's name.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// Empty, or has characters that cannot stand there.
     #[error("{field} is empty or has characters that it cannot have")]
     Field {
         /// The field's name.
         field: &'static str,
     },
+    /// Not the URL of a proxy.
+    #[error("proxy is not http://HOST:PORT")]
+    Proxy,
     /// A credential of another provider.
     #[error("the credential is not one of this provider")]
     Credential,

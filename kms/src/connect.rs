@@ -10,10 +10,14 @@ use secrecy::SecretString;
 
 use crate::admin::KmsAdmin;
 use crate::aws::{self, Aws};
+use crate::azure::{self, Azure};
 use crate::config::{ConfigError, ProviderConfig};
 use crate::decorate::{AuditedAdmin, decorate};
+use crate::google::{self, Google};
 use crate::key_protect::{self, KeyProtect};
 use crate::observe::{Auditor, Logged, Observer, Unobserved};
+#[cfg(feature = "pkcs11")]
+use crate::pkcs11::{self, Pkcs11};
 use crate::service::Kms;
 use crate::transit::{self, Transit};
 
@@ -123,9 +127,15 @@ pub fn connect_admin(
 ) -> Result<Arc<dyn KmsAdmin>, ConfigError> {
     let (admin, name): (Arc<dyn KmsAdmin>, _) = match &config.provider {
         Provider::Aws(spec) => (Arc::new(Aws::new(spec, config, secret, options)?), aws::PROVIDER),
+        Provider::Azure(spec) => (Arc::new(Azure::new(spec, config, secret, options)?), azure::PROVIDER),
+        Provider::Google(spec) => (Arc::new(Google::new(spec, config, secret, options)?), google::PROVIDER),
         Provider::KeyProtect(spec) => {
             (Arc::new(KeyProtect::new(spec, config, secret, options)?), key_protect::PROVIDER)
         }
+        #[cfg(feature = "pkcs11")]
+        Provider::Pkcs11(spec) => (Arc::new(Pkcs11::new(spec, config, secret, options)?), pkcs11::PROVIDER),
+        #[cfg(not(feature = "pkcs11"))]
+        Provider::Pkcs11(_) => return Err(ConfigError::NotBuilt { provider: "pkcs11" }),
         Provider::Transit(spec) => {
             (Arc::new(Transit::new(spec, config, secret, options)?), transit::PROVIDER)
         }
@@ -140,7 +150,13 @@ fn build(
 ) -> Result<Arc<dyn Kms>, ConfigError> {
     let provider: Arc<dyn Kms> = match &config.provider {
         Provider::Aws(spec) => Arc::new(Aws::new(spec, config, secret, options)?),
+        Provider::Azure(spec) => Arc::new(Azure::new(spec, config, secret, options)?),
+        Provider::Google(spec) => Arc::new(Google::new(spec, config, secret, options)?),
         Provider::KeyProtect(spec) => Arc::new(KeyProtect::new(spec, config, secret, options)?),
+        #[cfg(feature = "pkcs11")]
+        Provider::Pkcs11(spec) => Arc::new(Pkcs11::new(spec, config, secret, options)?),
+        #[cfg(not(feature = "pkcs11"))]
+        Provider::Pkcs11(_) => return Err(ConfigError::NotBuilt { provider: "pkcs11" }),
         Provider::Transit(spec) => Arc::new(Transit::new(spec, config, secret, options)?),
     };
     Ok(decorate(provider, options))

@@ -10,6 +10,7 @@
 pub mod admin;
 mod auth;
 mod aws;
+mod azure;
 mod call;
 mod config;
 mod connect;

@@ -75,6 +75,7 @@ pub fn connect(profile: &Profile, transport: Transport, told: Told) -> Result<Ar
         provider: profile.provider.clone(),
         credential: profile.credential.clone(),
         ca: profile.ca_file.as_ref().map(|path| CaSource::File { path: path.clone() }),
+        proxy: profile.proxy.clone(),
         allow_loopback_http: transport == Transport::LoopbackHttp,
     };
     let kms = kms::connect(&config, &options)?;
@@ -85,6 +86,8 @@ pub fn connect(profile: &Profile, transport: Transport, told: Told) -> Result<Ar
 fn named(provider: &Provider) -> envelope::Provider {
     match provider {
         Provider::Aws(_) => envelope::Provider::AwsKms,
+        Provider::Azure(_) => envelope::Provider::AzureKeyVault,
+        Provider::Google(_) => envelope::Provider::GoogleKms,
         Provider::KeyProtect(_) => envelope::Provider::KeyProtect,
         Provider::Pkcs11(_) => envelope::Provider::Pkcs11,
         Provider::Transit(_) => envelope::Provider::Transit,
@@ -110,6 +113,7 @@ mod tests {
             }),
             credential: Credential::ApiKeyFile { path: "/k".into() },
             ca_file: None,
+            proxy: None,
             poll_seconds: 0,
             key_ttl_seconds: 300,
             outage_grace_seconds: 7,

@@ -14,6 +14,5 @@ pub mod openbao;
 pub mod places;
 pub mod process;
 pub mod progress;
-pub mod python;
 pub mod suites;
 pub mod test;

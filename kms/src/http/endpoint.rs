@@ -17,18 +17,12 @@ impl Endpoint {
     ) -> Result<Self, ConfigError> {
         let wrong = || ConfigError::Endpoint { field, value: without_userinfo(value) };
         let url = reqwest::Url::parse(value).map_err(|_| wrong())?;
-        let bare = url.path() == "/"
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.has_host();
         let scheme_allowed = match url.scheme() {
             "https" => true,
             "http" => allow_loopback_http && is_loopback(&url),
             _ => false,
         };
-        if bare && scheme_allowed { Ok(Self(url)) } else { Err(wrong()) }
+        if is_bare(&url) && scheme_allowed { Ok(Self(url)) } else { Err(wrong()) }
     }
 
     /// It is not plain http to loopback.
@@ -45,6 +39,24 @@ impl Endpoint {
             .extend(segments);
         url
     }
+}
+
+/// Checks the address of a proxy: http, host and port. Nothing secret passes it in clear, so that it needs no TLS of its own; a
+/// password in it would stand in custom resources, and is refused.
+pub(crate) fn proxy(value: &str) -> Result<reqwest::Url, ConfigError> {
+    let url = reqwest::Url::parse(value).map_err(|_| ConfigError::Proxy)?;
+    let bare = url.scheme() == "http" && is_bare(&url);
+    if bare { Ok(url) } else { Err(ConfigError::Proxy) }
+}
+
+/// Nothing but scheme, host and port.
+fn is_bare(url: &reqwest::Url) -> bool {
+    url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.has_host()
 }
 
 /// A name is trusted to be loopback only as `localhost`; every other one could be resolved to anything.
@@ -105,6 +117,16 @@ mod tests {
         for wrong in ["https://a/api", "https://a/?x=1", "https://a/#f", "https://u:secret@a/"] {
             let error = parse(wrong, true).unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_a_host_and_a_port_and_no_password() {
+        assert!(proxy("http://proxy.example:3128").is_ok() && proxy("http://10.0.0.1:3128/").is_ok());
+        for wrong in
+            ["https://proxy", "proxy:3128", "http://u:secret@proxy", "http://proxy/x", "socks5://proxy", ""]
+        {
+            assert_eq!(proxy(wrong), Err(ConfigError::Proxy), "{wrong}");
         }
     }
 

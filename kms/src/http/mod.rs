@@ -1,6 +1,6 @@
 //! The one way out to the network: https with our own rules for every provider.
 //!
-//! Invariant: no redirect is followed, no proxy is taken from the environment, every exchange ends in time, and no
+//! Invariant: no redirect is followed, no proxy but that of the profile is used, every exchange ends in time, and no
 //! more than the given number of bytes is read. An answer is data; whether it means anything is the provider's matter.
 
 pub(crate) mod endpoint;
@@ -19,21 +19,39 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::call::CallCtx;
-use crate::config::{CaSource, ConfigError};
+use crate::config::{CaSource, ConfigError, ProviderConfig};
+use crate::connect::Options;
 use crate::error::{ErrorKind, Outage};
 use trust::Trust;
 
 /// Longer waits are not waited for anyway.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Limits and trust of a client.
+/// Limits, trust and way of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpConfig {
-    pub(crate) attempt_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) ca: Option<CaSource>,
-    /// Endpoints were checked already; this is the second lock on the same door.
-    pub(crate) https_only: bool,
+    attempt_timeout: Duration,
+    connect_timeout: Duration,
+    ca: Option<CaSource>,
+    proxy: Option<reqwest::Url>,
+    https_only: bool,
+}
+
+impl HttpConfig {
+    /// For a service whose endpoints are all `https_only`. They were checked already; this is the second lock on the same door.
+    pub(crate) fn new(
+        config: &ProviderConfig,
+        options: &Options,
+        https_only: bool,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            attempt_timeout: options.attempt_timeout,
+            connect_timeout: options.connect_timeout,
+            ca: config.ca.clone(),
+            proxy: config.proxy.as_deref().map(endpoint::proxy).transpose()?,
+            https_only,
+        })
+    }
 }
 
 /// An HTTP client that follows a changing CA bundle.

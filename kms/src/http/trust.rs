@@ -4,7 +4,7 @@
 
 use std::sync::Mutex;
 
-use reqwest::{Certificate, Client, redirect};
+use reqwest::{Certificate, Client, Proxy, redirect};
 
 use super::HttpConfig;
 use super::watched::{Stamp, WatchedFile};
@@ -78,6 +78,10 @@ fn build(config: &HttpConfig, ca: Option<&[u8]>) -> Result<Client, ConfigError> 
             return Err(ConfigError::Ca);
         }
         builder = builder.tls_certs_only(certificates);
+    }
+    if let Some(url) = &config.proxy {
+        // Of https alone: the proxy carries what it cannot read, and never sees a token.
+        builder = builder.proxy(Proxy::https(url.clone()).map_err(|_| ConfigError::Proxy)?);
     }
     // With a bundle, what fails is a certificate that is none.
     builder.build().map_err(|_| if ca.is_some() { ConfigError::Ca } else { ConfigError::Tls })

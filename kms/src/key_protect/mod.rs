@@ -59,12 +59,8 @@ impl KeyProtect {
         if let Some(ring) = key_ring {
             check_id("keyRing", ring)?;
         }
-        let http = Arc::new(Http::new(HttpConfig {
-            attempt_timeout: options.attempt_timeout,
-            connect_timeout: options.connect_timeout,
-            ca: config.ca.clone(),
-            https_only: endpoint.is_https() && iam_endpoint.is_https(),
-        })?);
+        let https_only = endpoint.is_https() && iam_endpoint.is_https();
+        let http = Arc::new(Http::new(HttpConfig::new(config, options, https_only)?)?);
         let iam = Iam::new(Arc::clone(&http), iam_endpoint, &config.credential, secret)?;
         let tokens = Arc::new(Tokens::new(Box::new(iam), options));
         let exchange =

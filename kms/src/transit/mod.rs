@@ -71,12 +71,7 @@ impl Transit {
             }
             _ => {}
         }
-        let http = Http::new(HttpConfig {
-            attempt_timeout: options.attempt_timeout,
-            connect_timeout: options.connect_timeout,
-            ca: config.ca.clone(),
-            https_only: endpoint.is_https(),
-        })?;
+        let http = Http::new(HttpConfig::new(config, options, endpoint.is_https())?)?;
         let server = Arc::new(Server { http, endpoint, namespace: namespace.clone() });
         let identity = VaultIdentity::new(Arc::clone(&server), &config.credential, secret)?;
         let tokens = Arc::new(Tokens::new(Box::new(identity), options));

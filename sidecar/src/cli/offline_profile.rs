@@ -15,7 +15,7 @@ use crate::profile::Transport;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Root key")]
 pub struct ProfileArgs {
-    /// A YAML or JSON file with caFile, keyTtlSeconds, outageGraceSeconds, pollSeconds, and the root key: provider and credential, or
+    /// A YAML or JSON file with caFile, proxy, keyTtlSeconds, outageGraceSeconds, pollSeconds, and the root key: provider and credential, or
     /// for Key Protect endpoint, iamEndpoint, instance, rootKey, keyRing, apiKeyFile.
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
@@ -61,6 +61,7 @@ struct ProfileFile {
     key_ttl_seconds: Option<u32>,
     outage_grace_seconds: Option<u32>,
     poll_seconds: Option<u32>,
+    proxy: Option<String>,
 }
 
 /// Why there is no profile.
@@ -114,6 +115,7 @@ impl ProfileArgs {
             provider,
             credential,
             ca_file: self.ca_file.clone().or(file.ca_file),
+            proxy: file.proxy,
             poll_seconds: file.poll_seconds.unwrap_or(30),
             key_ttl_seconds: file.key_ttl_seconds.unwrap_or(300),
             outage_grace_seconds: file.outage_grace_seconds.unwrap_or(0),

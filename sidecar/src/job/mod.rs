@@ -101,15 +101,14 @@ pub async fn run(config: SidecarConfig, places: Places) -> Result<(), JobError> 
     cancel_on_signal(Arc::clone(&cancelled));
     let mut result = Ok(());
     for (volume, row) in config.volumes.iter().zip(board.rows()) {
-        let done = match &volume.look_for {
-            Some(version) => look::look(volume, version, row, &places).await,
-            None => {
-                let told = |profile: &Profile| Told {
-                    observer: metrics.observer(),
-                    auditor: auditor(&trail, volume, profile),
-                };
-                sweep(&config, volume, row, &places, told, &cancelled).await
-            }
+        let done = if let Some(version) = &volume.look_for {
+            look::look(volume, version, row, &places).await
+        } else {
+            let told = |profile: &Profile| Told {
+                observer: metrics.observer(),
+                auditor: auditor(&trail, volume, profile),
+            };
+            sweep(&config, volume, row, &places, told, &cancelled).await
         };
         row.sweep.ended();
         if let Err(error) = done {

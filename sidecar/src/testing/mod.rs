@@ -76,6 +76,7 @@ impl TestKms {
             provider: Provider::KeyProtect(KeyProtect::at(&url, INSTANCE, KEY)),
             credential: Credential::ApiKeyFile { path: path("key") },
             ca_file: Some(path("kms-ca.crt")),
+            proxy: None,
             poll_seconds: 30,
             key_ttl_seconds: 300,
             outage_grace_seconds: 0,
@@ -137,11 +138,10 @@ pub fn can_mount() -> bool {
 }
 
 fn config(server: &Server) -> ProviderConfig {
-    ProviderConfig {
-        provider: Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY)),
-        credential: Credential::ApiKeyFile { path: "/nowhere".into() },
-        ca: None,
-        allow_loopback_http: true,
+    {
+        let provider = Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY));
+        let credential = Credential::ApiKeyFile { path: "/nowhere".into() };
+        ProviderConfig::new(provider, credential).at_loopback()
     }
 }
 

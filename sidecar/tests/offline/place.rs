@@ -147,10 +147,9 @@ pub fn can_mount() -> bool {
 
 /// How the KMS is reached, whatever the credential.
 pub fn config(server: &Server) -> ProviderConfig {
-    ProviderConfig {
-        provider: Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY)),
-        credential: Credential::ApiKeyFile { path: "/nowhere".into() },
-        ca: None,
-        allow_loopback_http: true,
+    {
+        let provider = Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY));
+        let credential = Credential::ApiKeyFile { path: "/nowhere".into() };
+        ProviderConfig::new(provider, credential).at_loopback()
     }
 }

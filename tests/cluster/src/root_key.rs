@@ -87,12 +87,10 @@ impl RootKey {
             ..Config::ephemeral(seed)
         };
         let kms = devkms::Server::start(config).context("start devkms")?;
-        let provider = ProviderConfig {
-            provider: Provider::KeyProtect(KeyProtect::at(&kms.https_url(), INSTANCE, &id)),
-            credential: Credential::ApiKeyFile { path: "/nonexistent".into() },
-            ca: kms.ca_pem().map(|pem| CaSource::Pem { pem: pem.to_owned() }),
-            allow_loopback_http: false,
-        };
+        let root_key = Provider::KeyProtect(KeyProtect::at(&kms.https_url(), INSTANCE, &id));
+        let credential = Credential::ApiKeyFile { path: "/nonexistent".into() };
+        let ca = kms.ca_pem().map(|pem| CaSource::Pem { pem: pem.to_owned() });
+        let provider = ProviderConfig { ca, ..ProviderConfig::new(root_key, credential) };
         let secret = SecretString::from(ADMIN_API_KEY.to_owned());
         let admin = kms::connect_admin(&provider, Some(secret), &kms::Options::default())?;
         Ok(Self { kms, id, admin, provider, runtime: tokio::runtime::Runtime::new()? })

@@ -19,11 +19,10 @@ const INSTANCE: &str = "11111111-1111-4111-8111-111111111111";
 const KEY: &str = "22222222-2222-4222-8222-222222222222";
 
 fn root_key(server: &Server) -> RootKey {
-    let config = ProviderConfig {
-        provider: Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY)),
-        credential: Credential::ApiKeyFile { path: "/nowhere".into() },
-        ca: None,
-        allow_loopback_http: true,
+    let config = {
+        let provider = Provider::KeyProtect(KeyProtect::at(&server.url(), INSTANCE, KEY));
+        let credential = Credential::ApiKeyFile { path: "/nowhere".into() };
+        ProviderConfig::new(provider, credential).at_loopback()
     };
     let secret = SecretString::from("data-key".to_owned());
     let kms = kms::connect_with_secret(&config, secret, &Options::default()).unwrap();

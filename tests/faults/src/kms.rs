@@ -40,11 +40,10 @@ impl RootKey {
             credential.display()
         );
         std::fs::write(&profile, text)?;
-        let config = ProviderConfig {
-            provider: Provider::KeyProtect(KeyProtect::at(&url, INSTANCE, KEY)),
-            credential: Credential::ApiKeyFile { path: "/nowhere".into() },
-            ca: None,
-            allow_loopback_http: true,
+        let config = {
+            let provider = Provider::KeyProtect(KeyProtect::at(&url, INSTANCE, KEY));
+            let credential = Credential::ApiKeyFile { path: "/nowhere".into() };
+            ProviderConfig::new(provider, credential).at_loopback()
         };
         let secret = Some(SecretString::from("owner-key".to_owned()));
         let admin = ::kms::connect_admin(&config, secret, &Options::default())?;

@@ -87,7 +87,7 @@ impl KeyProtect {
             key_ring: None,
         });
         let credential = Credential::ApiKeyFile { path: path.into() };
-        ProviderConfig { provider, credential, ca, allow_loopback_http: true }
+        ProviderConfig { ca, ..ProviderConfig::new(provider, credential).at_loopback() }
     }
 }
 

@@ -40,8 +40,7 @@ impl Subject {
 }
 
 /// Each of them.
-pub const SUBJECTS: &[&Subject] =
-    &[&AWS, &GOOGLE, &KEY_PROTECT, &SOFTHSM, &OPENBAO];
+pub const SUBJECTS: &[&Subject] = &[&AWS, &AZURE, &GOOGLE, &KEY_PROTECT, &SOFTHSM, &OPENBAO];
 
 pub(crate) const AWS: Subject = Subject {
     name: "AWS KMS",
@@ -56,6 +55,27 @@ pub(crate) const AWS: Subject = Subject {
         ("19", Standing::Beside("kms/src/aws/tests/wire.rs")),
         ("29", Standing::Absent("no hardware token")),
         ("30", Standing::Beside("tests/providers/tests/aws/client.rs")),
+    ],
+};
+
+pub(crate) const AZURE: Subject = Subject {
+    name: "Azure Key Vault",
+    against: "an emulator",
+    declared: &[
+        (
+            "a_wrong_context_is_invalid_and_never_tried_again",
+            Standing::Absent("the vault binds no context; the key commitment of each file does"),
+        ),
+        (
+            "a_rewrap_credential_cannot_unwrap",
+            Standing::Absent(
+                "rewrapping is unwrapping and wrapping: whoever may do the one may do the others",
+            ),
+        ),
+        ("17", Standing::Absent("the service has none")),
+        ("19", Standing::Beside("kms/src/azure/tests/wire.rs")),
+        ("29", Standing::Absent("no hardware token")),
+        ("30", Standing::Beside("tests/emulators/azure/tests/vendor_client.rs")),
     ],
 };
 
@@ -86,6 +106,9 @@ pub(crate) const KEY_PROTECT: Subject = Subject {
         ("30", Standing::Beside("devkms/tests/keyprotect_client.rs")),
     ],
 };
+
+const NO_ROLES: &str =
+    "a token has one user, who may do all that its keys may; partitions and their policies are the HSM's own";
 
 pub(crate) const SOFTHSM: Subject = Subject {
     name: "PKCS#11",

@@ -47,16 +47,7 @@ impl Fake {
 
     /// A configuration that leads here.
     pub(super) fn config(&self) -> ProviderConfig {
-        self.config_of(self.root_key())
-    }
-
-    pub(super) fn config_of(&self, root_key: KeyProtect) -> ProviderConfig {
-        ProviderConfig {
-            provider: Provider::KeyProtect(root_key),
-            credential: Credential::ApiKeyFile { path: "/not/read".into() },
-            ca: None,
-            allow_loopback_http: true,
-        }
+        config_of(self.root_key())
     }
 
     pub(super) fn root_key(&self) -> KeyProtect {
@@ -68,6 +59,12 @@ impl Fake {
             key_ring: None,
         }
     }
+}
+
+/// A configuration that leads to a root key, wherever that is.
+pub(super) fn config_of(root_key: KeyProtect) -> ProviderConfig {
+    let credential = Credential::ApiKeyFile { path: "/not/read".into() };
+    ProviderConfig::new(Provider::KeyProtect(root_key), credential).at_loopback()
 }
 
 impl Request {

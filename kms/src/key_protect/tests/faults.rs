@@ -86,7 +86,7 @@ async fn a_501_is_not_tried_again() {
 async fn a_kms_that_is_not_there_is_unreachable() {
     let fake = Fake::start(|_| Say::Reset).await;
     let nowhere = KeyProtect { endpoint: "http://127.0.0.1:1".into(), ..fake.root_key() };
-    let config = fake.config_of(nowhere);
+    let config = config_of(nowhere);
     let kms = connect_with_secret(&config, SecretString::from(API_KEY), &bare()).unwrap();
     for error in all_errors(&kms).await {
         assert_eq!(error.reason(), "KmsUnreachable");

@@ -6,6 +6,7 @@ mod fake;
 mod faults;
 mod login;
 mod permission;
+mod proxy;
 mod state;
 mod tls;
 mod wire;

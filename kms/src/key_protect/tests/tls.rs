@@ -16,9 +16,9 @@ use crate::error::KmsError;
 use crate::key::KeyInfo;
 use contract::config::{Credential, KeyProtect, Provider};
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn ca() -> Ca {
+pub(super) fn ca() -> Ca {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "an authority");
@@ -26,7 +26,7 @@ fn ca() -> Ca {
 }
 
 /// A server on loopback with a certificate for `name`, valid in the year before `until`.
-async fn serve(ca: &Ca, name: &str, until: i32) -> SocketAddr {
+pub(super) async fn serve(ca: &Ca, name: &str, until: i32) -> SocketAddr {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -63,20 +63,18 @@ async fn plain_http() -> SocketAddr {
     at
 }
 
-fn pem(ca: &Ca) -> CaSource {
+pub(super) fn pem(ca: &Ca) -> CaSource {
     CaSource::Pem { pem: ca.pem() }
 }
 
 fn config(at: SocketAddr, ca: Option<CaSource>) -> ProviderConfig {
-    let provider = Provider::KeyProtect(KeyProtect {
-        endpoint: format!("https://{at}"),
-        iam_endpoint: format!("https://{at}"),
-        instance: INSTANCE.into(),
-        root_key: KEY.into(),
-        key_ring: None,
-    });
+    config_at(&format!("https://{at}"), ca)
+}
+
+pub(super) fn config_at(url: &str, ca: Option<CaSource>) -> ProviderConfig {
+    let provider = Provider::KeyProtect(KeyProtect::at(url, INSTANCE, KEY));
     let credential = Credential::ApiKeyFile { path: "/not/read".into() };
-    ProviderConfig { provider, credential, ca, allow_loopback_http: false }
+    ProviderConfig { ca, ..ProviderConfig::new(provider, credential) }
 }
 
 async fn describe(at: SocketAddr, ca: Option<CaSource>) -> Result<KeyInfo, KmsError> {

@@ -38,7 +38,7 @@ fn only_call(fake: &Fake) -> Request {
 #[tokio::test]
 async fn every_request_carries_token_instance_correlation_id_and_ring() {
     let fake = Fake::start(|_| ok(r#"{"ciphertext":"QUJD","keyVersion":{"id":"v1"}}"#)).await;
-    let config = fake.config_of(KeyProtect { key_ring: Some("ring-1".into()), ..fake.root_key() });
+    let config = config_of(KeyProtect { key_ring: Some("ring-1".into()), ..fake.root_key() });
     let kms = connect_with_secret(&config, SecretString::from(API_KEY), &bare()).unwrap();
     let call = CallCtx::new();
     kms.wrap(&key(), &PlainKey::from_bytes(&PLAIN), &CTX, &call).await.unwrap();
@@ -265,9 +265,8 @@ fn ids_that_could_change_the_path_or_a_header_are_refused() {
         key_ring: None,
     };
     let connects = |root_key: KeyProtect| {
-        let provider = Provider::KeyProtect(root_key);
         let credential = Credential::ApiKeyFile { path: "/k".into() };
-        let config = ProviderConfig { provider, credential, ca: None, allow_loopback_http: false };
+        let config = ProviderConfig::new(Provider::KeyProtect(root_key), credential);
         crate::connect(&config, &bare()).is_ok()
     };
     assert!(connects(root_key(KEY, INSTANCE)));

@@ -28,7 +28,7 @@ async fn server(say: impl Fn() -> Say + Send + 'static) -> (Fake, Arc<dyn KmsAdm
         key: "k".into(),
     });
     let credential = Credential::TokenFile { path: "/not/read".into() };
-    let config = ProviderConfig { provider, credential, ca: None, allow_loopback_http: true };
+    let config = ProviderConfig::new(provider, credential).at_loopback();
     let admin = connect_admin(&config, Some(SecretString::from("s.token")), &bare()).unwrap();
     (fake, admin)
 }

@@ -38,7 +38,7 @@ fn config(root_key: Transit) -> ProviderConfig {
         role_id: "role-1".into(),
         secret_id_path: "/not/read".into(),
     };
-    ProviderConfig { provider: Provider::Transit(root_key), credential, ca: None, allow_loopback_http: true }
+    ProviderConfig::new(Provider::Transit(root_key), credential).at_loopback()
 }
 
 fn secret() -> SecretString {

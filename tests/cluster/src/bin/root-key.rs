@@ -24,12 +24,9 @@ fn run() -> Result<()> {
     let [key, action] = &words[..] else { bail!("usage: root-key KEY rotate|disable|enable|state") };
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     let root_key = KeyProtect::at(&variable("KMS_URL")?, &variable("KMS_INSTANCE")?, key);
-    let config = ProviderConfig {
-        provider: Provider::KeyProtect(root_key),
-        credential: Credential::ApiKeyFile { path: variable("KMS_API_KEY_FILE")? },
-        ca: Some(CaSource::File { path: variable("KMS_CA_FILE")? }),
-        allow_loopback_http: false,
-    };
+    let credential = Credential::ApiKeyFile { path: variable("KMS_API_KEY_FILE")? };
+    let ca = Some(CaSource::File { path: variable("KMS_CA_FILE")? });
+    let config = ProviderConfig { ca, ..ProviderConfig::new(Provider::KeyProtect(root_key), credential) };
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(act(&config, &KeyRef(key.clone()), action))
 }

@@ -45,7 +45,12 @@ pub async fn an_expired_key_unwraps_and_wraps_no_more(b: impl Bench) {
     assert!(!error.is_refusal() && !error.retryable());
     assert_eq!(kms.describe(&key, &call).await.unwrap().state, KeyState::Expired);
     assert_eq!(unwrap(&kms, &key, &wrapped).await.unwrap().key.expose(), plain.expose());
-    kms.rewrap(&key, &wrapped, &CTX, &call).await.unwrap();
+    let rewrapped = kms.rewrap(&key, &wrapped, &CTX, &call).await;
+    if kms.caps().native_rewrap {
+        rewrapped.unwrap();
+    } else {
+        assert_eq!(rewrapped.unwrap_err().kind, ErrorKind::KeyExpired, "it is a wrap, too");
+    }
 }
 
 pub async fn a_deleted_key_stays_refused<B: Bench>(b: B) {
@@ -142,14 +147,14 @@ pub async fn revoked_tokens_cost_one_login_for_a_hundred_calls(b: impl Bench) {
     assert_eq!(b.requests(Op::Authenticate), 1);
 }
 
-pub async fn a_replaced_credential_file_is_picked_up<B: Bench>(b: B) {
-    let denies = B::SUBJECT.absent("a_removed_permission_is_denied_after_one_new_token").is_none();
-    let reason = if denies { "KeyAccessDenied" } else { "CredentialRejected" };
+pub async fn a_replaced_credential_file_is_picked_up(b: impl Bench) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("credential");
     std::fs::write(&path, b.secret(Caller::Nobody)).unwrap();
     let kms = b.connect_by_file(path.to_str().unwrap(), &bare());
-    assert_eq!(kms.describe(&b.key(), &CallCtx::new()).await.unwrap_err().reason(), reason);
+    // Where the file does not tell who calls, or nothing is ever denied, a secret of nobody is a wrong one.
+    let reason = kms.describe(&b.key(), &CallCtx::new()).await.unwrap_err().reason();
+    assert!(["KeyAccessDenied", "CredentialRejected"].contains(&reason), "{reason}");
     std::fs::write(dir.path().join("next"), b.secret(Caller::Data)).unwrap();
     std::fs::rename(dir.path().join("next"), &path).unwrap();
     let until = tokio::time::Instant::now() + Duration::from_secs(20);

@@ -157,7 +157,7 @@ impl OpenBao {
             mount: "transit".into(),
             key: KEY.into(),
         });
-        ProviderConfig { provider, credential, ca, allow_loopback_http: true }
+        ProviderConfig { ca, ..ProviderConfig::new(provider, credential).at_loopback() }
     }
 
     /// The token that passed last.
