@@ -38,6 +38,7 @@ pub fn profile(
         provider,
         credential,
         ca_file: ca,
+        proxy: profile.spec.proxy.clone(),
         poll_seconds: profile.spec.poll_seconds.min(LONGEST_POLL),
         key_ttl_seconds: profile.spec.key_ttl_seconds,
         outage_grace_seconds: profile.spec.outage_grace_seconds,

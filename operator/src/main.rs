@@ -17,7 +17,7 @@ use kube::Client;
 use operator::certificates::{Keeper, publish};
 use operator::check_in::{self, CheckIns};
 use operator::controllers::events::Events;
-use operator::controllers::{self, Connections, Figures, IdentityTokens, Shared};
+use operator::controllers::{self, AllowedEndpoints, Connections, Figures, IdentityTokens, Rules, Shared};
 use operator::health::{self, Readiness};
 use operator::https::{self, Limits};
 use operator::leader::Election;
@@ -93,7 +93,7 @@ async fn run(settings: Settings) -> Result<()> {
     let shared = Arc::new(Shared {
         client: client.clone(),
         events: Events::new(client.clone()),
-        connections: Connections::new(identity_tokens(&settings).await, trail(&settings)),
+        connections: Connections::new(rules(&settings).await, trail(&settings)),
         jobs: settings.injection.clone(),
         figures: metrics.with_registry(Figures::register),
     });
@@ -117,11 +117,17 @@ fn trail(settings: &Settings) -> Arc<Trail> {
     Trail::stdout(Who { pod, namespace, ..Who::program("operator") })
 }
 
-/// Where identity tokens may go. Out of a cluster the operator has no token of its own, and the API server's usual audience
-/// alone is known.
-async fn identity_tokens(settings: &Settings) -> IdentityTokens {
+/// Where profiles may lead. Out of a cluster the operator has no token of its own, and the API server's usual audience alone is
+/// known.
+async fn rules(settings: &Settings) -> Rules {
     let own = tokio::fs::read_to_string(operator::API_TOKEN_FILE).await.unwrap_or_default();
-    IdentityTokens::of_cluster(settings.identity_token_endpoints.clone(), &own)
+    Rules {
+        allowed_endpoints: AllowedEndpoints::new(
+            settings.allowed_endpoints.clone(),
+            settings.pkcs11_modules.clone(),
+        ),
+        identity_tokens: IdentityTokens::of_cluster(settings.identity_token_endpoints.clone(), &own),
+    }
 }
 
 /// A client that reports an overloaded API server, or a disruption budget that forbids an eviction, at once.

@@ -28,12 +28,20 @@ pub struct Settings {
     /// Where metrics and health endpoints listen (HTTP).
     #[arg(long, env = "COFFERDAM_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
     pub health_address: SocketAddr,
-    /// IAM endpoints that may be shown identity tokens, the operator's and those of pods and Jobs, for profiles with a trusted profile.
+    /// Addresses that profiles may lead to, in which `*` stands for one label of a host's name; none: all are allowed.
+    #[arg(long, env = "COFFERDAM_ALLOWED_ENDPOINTS", value_delimiter = ',')]
+    pub allowed_endpoints: Vec<String>,
+    /// Libraries of HSMs that profiles may have loaded into operator, sidecars and Jobs, by their paths in the image; none: no profile
+    /// with `pkcs11` is used.
+    #[arg(long, env = "COFFERDAM_PKCS11_MODULES", value_delimiter = ',')]
+    pub pkcs11_modules: Vec<String>,
+    /// Identity services that may be shown service account tokens, the operator's and those of pods and Jobs, for profiles whose
+    /// credential is such a token; `*` as above.
     #[arg(
         long,
         env = "COFFERDAM_IDENTITY_TOKEN_ENDPOINTS",
         value_delimiter = ',',
-        default_value = "https://iam.cloud.ibm.com"
+        default_values_t = ["https://iam.cloud.ibm.com", "https://sts.*.amazonaws.com", "https://login.microsoftonline.com", "https://sts.googleapis.com"].map(str::to_owned)
     )]
     pub identity_token_endpoints: Vec<String>,
     /// What is written into pods.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use clap::Args;
+use clap::{Args, FromArgMatches};
 use contract::names;
 use operator::settings::Settings;
 use serde_json::Value;
@@ -192,7 +192,7 @@ fn a_release_opens_the_claim_only_while_the_operator_says_that_it_is_of_this_vol
 }
 
 #[test]
-fn the_operators_identity_token_goes_to_ibms_iam_unless_told_otherwise() {
+fn identity_tokens_go_to_the_vendors_own_services_unless_told_otherwise() {
     let endpoints = |values: &[&str]| {
         let objects = render(values)?;
         let deployment = find(&objects, "Deployment", "cofferdam-operator");
@@ -201,7 +201,12 @@ fn the_operators_identity_token_goes_to_ibms_iam_unless_told_otherwise() {
         Some(it["value"].as_str().unwrap().to_owned())
     };
     let Some(default) = endpoints(&[]) else { return };
-    assert_eq!(default, "https://iam.cloud.ibm.com");
+    // As the program has them itself.
+    let command = Settings::augment_args(clap::Command::new("operator"));
+    let given = command.get_matches_from(["operator", "--image", "i", "--operator-url", "https://o"]);
+    let settings = Settings::from_arg_matches(&given).unwrap();
+    assert_eq!(default, settings.identity_token_endpoints.join(","));
+    assert!(default.starts_with("https://iam.cloud.ibm.com,https://sts.*.amazonaws.com,"), "{default}");
     let two = endpoints(&["operator.identityTokenEndpoints={https://a.example,https://b.example}"]).unwrap();
     assert_eq!(two, "https://a.example,https://b.example");
 }

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 
 /// Each provider of a profile, and the credentials that it takes.
 const TAKES: &[(&str, &[&str])] = &[
+    ("aws", &["awsKeysSecret", "awsWebIdentity"]),
+    ("azure", &["azureClientSecret", "azureFederated"]),
+    ("google", &["googleKeySecret", "googleWorkloadIdentity"]),
     ("keyProtect", &["apiKeySecret", "trustedProfile"]),
+    ("pkcs11", &["pinSecret"]),
     ("transit", &["tokenSecret", "appRole", "kubernetes"]),
 ];
 
@@ -77,29 +81,143 @@ pub struct Credentials {
 #[x_kube(validation = one_kind())]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct Credential {
+    /// For AWS: a Secret of the profile's namespace with access keys under the key `credentials`, in the form of a shared credentials
+    /// file (`[default]`, `aws_access_key_id`, `aws_secret_access_key`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws_keys_secret: Option<SecretName>,
+    /// For AWS: a role that the pod takes with its projected service account token: no stored secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws_web_identity: Option<Box<AwsWebIdentity>>,
+    /// For Azure: an application with a client secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_client_secret: Option<Box<AzureClientSecret>>,
+    /// For Azure: an application or managed identity with a federated credential for the pod's projected service account token: no
+    /// stored secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_federated: Option<Box<AzureFederated>>,
+    /// For Google: a Secret of the profile's namespace with a service account's JSON key under the key `key.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub google_key_secret: Option<SecretName>,
+    /// For Google: workload identity federation of the pod's projected service account token: no stored secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub google_workload_identity: Option<Box<GoogleWorkloadIdentity>>,
+    /// For PKCS#11: a Secret of the profile's namespace with the user PIN under the key `pin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_secret: Option<SecretName>,
     /// For Key Protect: a Secret of the profile's namespace with the key `apiKey`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret: Option<SecretName>,
     /// For Key Protect: a trusted profile that the pod assumes with its projected service account token: no stored secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trusted_profile: Option<TrustedProfile>,
+    pub trusted_profile: Option<Box<TrustedProfile>>,
     /// For Transit: a Secret of the profile's namespace with a token under the key `token`. It is prolonged while the server
     /// allows that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret: Option<SecretName>,
     /// For Transit: an AppRole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub app_role: Option<AppRole>,
+    pub app_role: Option<Box<AppRole>>,
     /// For Transit: a role that the pod takes with its projected service account token: no stored secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kubernetes: Option<KubernetesRole>,
+    pub kubernetes: Option<Box<KubernetesRole>>,
 }
 
 impl Credential {
     /// The audience of the service account token that stands for a Secret; `None`: it is a Secret.
-    pub fn audience(&self) -> Option<&str> {
-        let trusted = self.trusted_profile.as_ref().map(|trusted| trusted.audience.as_str());
-        trusted.or_else(|| self.kubernetes.as_ref().map(|role| role.audience.as_str()))
+    pub fn audience(&self) -> Option<String> {
+        self.identity().map(|(_, audience)| audience)
+    }
+
+    /// The field of the service account token that stands for a Secret, and its audience; `None`: it is a Secret.
+    pub fn identity(&self) -> Option<(&'static str, String)> {
+        let identities = [
+            ("awsWebIdentity", self.aws_web_identity.as_ref().map(|role| role.audience.clone())),
+            ("azureFederated", self.azure_federated.as_ref().map(|one| one.audience.clone())),
+            (
+                "googleWorkloadIdentity",
+                self.google_workload_identity.as_deref().map(GoogleWorkloadIdentity::audience),
+            ),
+            ("kubernetes", self.kubernetes.as_ref().map(|role| role.audience.clone())),
+            ("trustedProfile", self.trusted_profile.as_ref().map(|one| one.audience.clone())),
+        ];
+        identities.into_iter().find_map(|(field, audience)| Some((field, audience?)))
+    }
+}
+
+/// A role of AWS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct AwsWebIdentity {
+    /// The role's ARN.
+    #[x_kube(validation = Rule::new("self.startsWith('arn:')").message("must be the ARN of a role"))]
+    pub role_arn: String,
+    /// Audience of the projected token, as the role's identity provider knows it. Default: `sts.amazonaws.com`.
+    #[serde(default = "default_aws_audience")]
+    #[x_kube(validation = foreign_audience())]
+    pub audience: String,
+}
+
+fn default_aws_audience() -> String {
+    "sts.amazonaws.com".into()
+}
+
+/// An application of Entra ID with a client secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureClientSecret {
+    /// Id of the tenant.
+    #[schemars(length(min = 1))]
+    pub tenant_id: String,
+    /// Id of the application.
+    #[schemars(length(min = 1))]
+    pub client_id: String,
+    /// A Secret of the profile's namespace with the key `clientSecret`.
+    pub secret: SecretName,
+}
+
+/// An application or managed identity of Entra ID with a federated credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct AzureFederated {
+    /// Id of the tenant.
+    #[schemars(length(min = 1))]
+    pub tenant_id: String,
+    /// Id of the application or managed identity.
+    #[schemars(length(min = 1))]
+    pub client_id: String,
+    /// Audience of the projected token, as the federated credential says. Default: `api://AzureADTokenExchange`.
+    #[serde(default = "default_azure_audience")]
+    #[x_kube(validation = foreign_audience())]
+    pub audience: String,
+}
+
+fn default_azure_audience() -> String {
+    "api://AzureADTokenExchange".into()
+}
+
+/// A provider of a workload identity pool of Google Cloud.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct GoogleWorkloadIdentity {
+    /// `projects/N/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.
+    #[x_kube(validation = Rule::new("self.matches('^projects/[^/]+/locations/global/workloadIdentityPools/[^/]+/providers/[^/]+$')").message("must be projects/N/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"))]
+    pub provider: String,
+    /// E-mail address of the service account that the pod speaks for. Default: none, its own identity has the roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// Audience of the projected token, as the provider allows it. Default: `https://iam.googleapis.com/` and the provider's name, which
+    /// a provider allows that lists none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = foreign_audience())]
+    pub audience: Option<String>,
+}
+
+impl GoogleWorkloadIdentity {
+    fn audience(&self) -> String {
+        self.audience.clone().unwrap_or_else(|| format!("https://iam.googleapis.com/{}", self.provider))
     }
 }
 

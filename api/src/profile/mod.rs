@@ -10,8 +10,11 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use credential::{AppRole, Credential, Credentials, KubernetesRole, SecretName, TrustedProfile};
-pub use provider::{KeyProtect, Transit};
+pub use credential::{
+    AppRole, AwsWebIdentity, AzureClientSecret, AzureFederated, Credential, Credentials,
+    GoogleWorkloadIdentity, KubernetesRole, SecretName, TrustedProfile,
+};
+pub use provider::{AwsKms, AzureKeyVault, GoogleKms, KeyProtect, Pkcs11, Transit};
 pub use status::{KmsProfileStatus, RotationStatus, VersionStatus};
 
 /// A root key in a KMS, and how to reach it.
@@ -48,19 +51,35 @@ pub use status::{KmsProfileStatus, RotationStatus, VersionStatus};
 #[x_kube(validation = credential::fits("admin"))]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct KmsProfileSpec {
+    /// AWS KMS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<Box<AwsKms>>,
+    /// Azure Key Vault or Managed HSM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<Box<AzureKeyVault>>,
+    /// Google Cloud KMS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub google: Option<Box<GoogleKms>>,
     /// IBM Key Protect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_protect: Option<KeyProtect>,
+    pub key_protect: Option<Box<KeyProtect>>,
+    /// A hardware security module, by PKCS#11.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs11: Option<Box<Pkcs11>>,
     /// HashiCorp Vault or OpenBao Transit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transit: Option<Transit>,
+    pub transit: Option<Box<Transit>>,
     /// Certificate authorities of the KMS; default: those of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
+    /// `http://HOST:PORT` of a proxy that leads to the KMS. What passes it is TLS between the programs and the KMS. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = provider::proxy())]
+    pub proxy: Option<String>,
     /// Who the programs are to the KMS.
     pub credentials: Credentials,
     /// Namespaces, beside the profile's own, whose bindings may use it. A Secret is never copied there: they need a
-    /// trusted profile or `kubernetes`. Default: none.
+    /// credential without one. Default: none.
     #[serde(default)]
     pub allowed_namespaces: Vec<String>,
     /// Seconds between two looks at the root key, ± 20 %. Default: 60.

@@ -17,7 +17,7 @@ use kms::{CaSource, ConfigError, Kms, KmsError, Options, ProviderConfig, SecretS
 use kube::{Api, Client, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use super::IdentityTokens;
+use super::{AllowedEndpoints, IdentityTokens};
 
 /// Why a profile cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -44,18 +44,26 @@ fn declared(reason: &'static str, message: impl Into<String>) -> ProfileProblem 
 
 type Entry = ([u8; 32], Arc<dyn Kms>);
 
+/// What whoever runs the operator lets profiles do, whoever writes them.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Which addresses may be called.
+    pub allowed_endpoints: AllowedEndpoints,
+    /// Which of them may be shown identity tokens.
+    pub identity_tokens: IdentityTokens,
+}
+
 /// Open connections by profile.
 pub struct Connections {
-    /// Where identity tokens may go.
-    identity_tokens: IdentityTokens,
+    rules: Rules,
     trail: Arc<Trail>,
     open: Mutex<HashMap<(String, String), Entry>>,
 }
 
 impl Connections {
     /// None yet; a profile that these rules refuse gets none.
-    pub fn new(identity_tokens: IdentityTokens, trail: Arc<Trail>) -> Self {
-        Self { identity_tokens, trail, open: Mutex::default() }
+    pub fn new(rules: Rules, trail: Arc<Trail>) -> Self {
+        Self { rules, trail, open: Mutex::default() }
     }
 
     /// The connection of a profile with its *data* credential; reads the Secret and the CA bundle each time, so that a
@@ -107,7 +115,8 @@ impl Connections {
     }
 
     fn check(&self, profile: &KmsProfile) -> Result<(), ProfileProblem> {
-        let problem = self.identity_tokens.problem(&profile.spec);
+        let problem = self.rules.allowed_endpoints.problem(&profile.spec);
+        let problem = problem.or_else(|| self.rules.identity_tokens.problem(&profile.spec));
         problem.map_or(Ok(()), |problem| Err(declared(reasons::INVALID_SPEC, problem)))
     }
 
@@ -124,7 +133,7 @@ fn config(
     ca: Option<String>,
 ) -> Result<ProviderConfig, ProfileProblem> {
     let Some(provider) = connection::provider(spec) else {
-        let message = "this version supports keyProtect and transit";
+        let message = "it names no provider that this version supports";
         return Err(declared(reasons::PROVIDER_NOT_SUPPORTED, message));
     };
     // A secret is handed over with the connection: the operator reads no file but that of its own identity token.
@@ -132,7 +141,8 @@ fn config(
     let credential =
         credential.ok_or_else(|| declared(reasons::INVALID_SPEC, ConfigError::Credential.to_string()))?;
     let ca = ca.map(|pem| CaSource::Pem { pem });
-    Ok(ProviderConfig { provider, credential, ca, allow_loopback_http: false })
+    let proxy = spec.proxy.clone();
+    Ok(ProviderConfig { ca, proxy, ..ProviderConfig::new(provider, credential) })
 }
 
 async fn authority(
@@ -207,7 +217,8 @@ mod tests {
     async fn no_connection_is_made_for_a_profile_that_would_send_identity_tokens_elsewhere() {
         let (fake, client) = FakeApi::start().await;
         let endpoints = vec!["https://iam.cloud.ibm.com".into()];
-        let connections = Connections::new(IdentityTokens::new(endpoints, vec![]), nowhere());
+        let identity_tokens = IdentityTokens::new(endpoints, vec![]);
+        let connections = Connections::new(Rules { identity_tokens, ..Rules::default() }, nowhere());
         let trusted = serde_json::json!({"trustedProfile": {"id": "Profile-1"}});
         let spec = serde_json::from_value(serde_json::json!({
             "keyProtect": {"endpoint": "https://kms", "iamEndpoint": "https://evil.example", "instance": "i", "rootKey": "k"},

@@ -4,9 +4,12 @@
 //! Invariant: pure. Whoever writes a profile chooses endpoint and audience; a token goes to listed endpoints only, and nobody in
 //! this cluster accepts it.
 
+use api::connection;
 use api::profile::KmsProfileSpec;
+use contract::config::Called;
 use contract::names::TOKEN_AUDIENCE;
 
+use super::allowed_endpoints::covered;
 use crate::claims;
 
 /// How the audience of an API server begins that says nothing else of itself.
@@ -43,8 +46,8 @@ impl IdentityTokens {
         ];
         all.into_iter().find_map(|(name, credential)| {
             let credential = credential?;
-            let audience = self.bad_audience(credential.audience()?);
-            let kind = if credential.kubernetes.is_some() { "kubernetes" } else { "trustedProfile" };
+            let (kind, audience) = credential.identity()?;
+            let audience = self.bad_audience(&audience);
             let audience = audience.map(|why| format!("credentials.{name}.{kind}.audience {why}"));
             audience.or_else(|| self.bad_endpoint(spec))
         })
@@ -64,16 +67,10 @@ impl IdentityTokens {
     }
 
     fn bad_endpoint(&self, spec: &KmsProfileSpec) -> Option<String> {
-        let plain = |url: &str| url.trim_end_matches('/').to_owned();
-        let (field, endpoint) = match (&spec.key_protect, &spec.transit) {
-            (Some(kms), _) => ("keyProtect.iamEndpoint", plain(&kms.iam_endpoint)),
-            // Whoever keeps the keys there is also who checks the tokens.
-            (None, kms) => ("transit.endpoint", plain(&kms.as_ref()?.endpoint)),
-        };
-        let listed = self.endpoints.iter().any(|one| plain(one) == endpoint);
-        (!listed).then(|| {
+        let Called { field, url } = connection::provider(spec)?.identity_endpoint()?;
+        (!covered(&self.endpoints, &url)).then(|| {
             format!(
-                "{field} {endpoint} may not be shown identity tokens: whoever runs the operator lists it in \
+                "{field} {url} may not be shown identity tokens: whoever runs the operator lists it in \
                  operator.identityTokenEndpoints of the chart's values"
             )
         })

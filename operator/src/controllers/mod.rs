@@ -2,6 +2,7 @@
 //!
 //! Invariant: each controller is `look` (reads), a pure step, and `report` (writes); unknown is never written as success.
 
+mod allowed_endpoints;
 pub mod binding;
 pub mod conditions;
 mod connection;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use kube::Client;
 
-pub use connection::{Connections, ProfileProblem};
+pub use allowed_endpoints::AllowedEndpoints;
+pub use connection::{Connections, ProfileProblem, Rules};
 use events::Events;
 pub use figures::Figures;
 pub use identity_tokens::IdentityTokens;

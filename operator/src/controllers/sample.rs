@@ -9,7 +9,7 @@ use contract::audit::Who;
 use kube::Client;
 
 use super::events::Events;
-use super::{Connections, Figures, IdentityTokens, Shared};
+use super::{Connections, Figures, Rules, Shared};
 use crate::settings::InjectionSettings;
 
 /// An audit trail that nobody reads.
@@ -30,7 +30,7 @@ pub fn shared(client: Client) -> Shared {
     Shared {
         events: Events::new(client.clone()),
         client,
-        connections: Connections::new(IdentityTokens::default(), nowhere()),
+        connections: Connections::new(Rules::default(), nowhere()),
         jobs,
         figures: Figures::default(),
     }

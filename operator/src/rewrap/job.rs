@@ -43,7 +43,7 @@ const NATIVE_CAPABILITIES: [&str; 2] = ["DAC_OVERRIDE", "FOWNER"];
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JobError {
     /// The profile's provider is not known to this version.
-    #[error("reach the root key: this version supports keyProtect and transit")]
+    #[error("reach the root key: the profile names no provider that this version supports")]
     Provider,
     /// The profile is of another namespace and has no trusted profile.
     #[error("authenticate with the KMS: a Secret of another namespace is never copied")]

@@ -2,8 +2,8 @@
 //!
 //! Invariant: pure; where it cannot be told whether two profiles name one root key, nothing is known of the other one's volumes.
 
-use api::profile::Transit;
-use api::{EncryptedVolume, KmsProfile};
+use api::{EncryptedVolume, KmsProfile, connection};
+use contract::config::{AwsKms, AzureKeyVault, KeyProtect, Provider, Transit};
 use kms::KeyRef;
 use kube::ResourceExt;
 
@@ -54,37 +54,85 @@ fn uses(volume: &EncryptedVolume, profile: &KmsProfile) -> bool {
 
 /// What a profile calls its root key.
 pub fn name(profile: &KmsProfile) -> KeyRef {
-    let spec = &profile.spec;
-    let key_protect = spec.key_protect.as_ref().map(|kms| kms.root_key.clone());
-    KeyRef(key_protect.or_else(|| spec.transit.as_ref().map(|kms| kms.key.clone())).unwrap_or_default())
+    let provider = connection::provider(&profile.spec);
+    KeyRef(provider.map_or_else(String::new, |provider| provider.root_key().into()))
+}
+
+/// An address without what does not count.
+fn address(url: &str) -> &str {
+    url.trim_end_matches('/')
 }
 
 /// A server may have several addresses, and nothing else tells it from another one.
 fn kin_in_transit(here: &Transit, there: &Transit) -> Kin {
     let place = |kms: &Transit| (kms.namespace.clone(), kms.mount.clone(), kms.key.clone());
-    let address = |kms: &Transit| kms.endpoint.trim_end_matches('/').to_owned();
-    match (place(here) == place(there), address(here) == address(there)) {
+    match (place(here) == place(there), address(&here.endpoint) == address(&there.endpoint)) {
         (true, true) => Kin::Same,
         (true, false) => Kin::Perhaps,
         (false, _) => Kin::Other,
     }
 }
 
-/// An instance is known by its GUID: the same one has public and private endpoints.
 fn kin(profile: &KmsProfile, key_id: Option<&str>, other: &KmsProfile) -> Kin {
-    if let (Some(here), Some(there)) = (&profile.spec.transit, &other.spec.transit) {
-        return kin_in_transit(here, there);
+    let providers = (connection::provider(&profile.spec), connection::provider(&other.spec));
+    let (Some(here), Some(there)) = providers else { return Kin::Other };
+    let ids = (key_id, known_id(other));
+    match (&here, &there) {
+        (Provider::Aws(here), Provider::Aws(there)) => kin_in_aws(here, there, ids),
+        // A vault's address is its own, and all of it.
+        (Provider::Azure(here), Provider::Azure(there)) => {
+            let place = |kms: &AzureKeyVault| (address(&kms.vault).to_owned(), kms.key.clone());
+            if place(here) == place(there) { Kin::Same } else { Kin::Other }
+        }
+        (Provider::Google(here), Provider::Google(there)) => {
+            if here.key == there.key {
+                Kin::Same
+            } else {
+                Kin::Other
+            }
+        }
+        (Provider::KeyProtect(here), Provider::KeyProtect(there)) => kin_in_key_protect(here, there, ids),
+        // Labels are what a person gave: another library may lead to another token of the same name.
+        (Provider::Pkcs11(here), Provider::Pkcs11(there)) => match here.module == there.module {
+            _ if (&here.token, &here.key) != (&there.token, &there.key) => Kin::Other,
+            true => Kin::Same,
+            false => Kin::Perhaps,
+        },
+        (Provider::Transit(here), Provider::Transit(there)) => kin_in_transit(here, there),
+        _ => Kin::Other,
     }
-    let (Some(here), Some(there)) = (&profile.spec.key_protect, &other.spec.key_protect) else {
-        return Kin::Other;
-    };
+}
+
+/// What the KMS called the keys of two profiles, where it was asked.
+type Ids<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// A key may be named by its id, its ARN or an alias, which another account has too; only AWS itself says what it is.
+fn kin_in_aws(here: &AwsKms, there: &AwsKms, ids: Ids<'_>) -> Kin {
+    if here.region != there.region {
+        // A key of several regions has one material.
+        return if here.key.contains("mrk-") || there.key.contains("mrk-") {
+            Kin::Perhaps
+        } else {
+            Kin::Other
+        };
+    }
+    match ids {
+        (Some(one), Some(two)) if one == two => Kin::Same,
+        (Some(_), Some(_)) => Kin::Other,
+        _ if here.key == there.key && !here.key.contains("alias/") => Kin::Same,
+        _ => Kin::Perhaps,
+    }
+}
+
+/// An instance is known by its GUID: the same one has public and private endpoints.
+fn kin_in_key_protect(here: &KeyProtect, there: &KeyProtect, ids: Ids<'_>) -> Kin {
     if here.instance != there.instance {
         return Kin::Other;
     }
     if here.root_key == there.root_key {
         return Kin::Same;
     }
-    match (resolved(&here.root_key, key_id), resolved(&there.root_key, known_id(other))) {
+    match (resolved(&here.root_key, ids.0), resolved(&there.root_key, ids.1)) {
         (Some(one), Some(two)) if one == two => Kin::Same,
         (Some(_), Some(_)) => Kin::Other,
         _ => Kin::Perhaps,
@@ -187,6 +235,37 @@ mod tests {
         ] {
             assert_eq!(of_other(&here, None, transit("other", endpoint, key)), expected, "{endpoint} {key}");
         }
+        let aws = |name: &str, region: &str, key: &str, id: Option<&str>| {
+            let mut profile = profile(name, "i", ID, id);
+            profile.spec.key_protect = None;
+            profile.spec.aws = Some(serde_json::from_value(json!({"region": region, "key": key})).unwrap());
+            profile
+        };
+        let here = aws("main", "eu-central-1", "alias/k", Some(ID));
+        for (region, key, id, expected) in [
+            ("eu-central-1", "alias/k", Some(ID), Kin::Same),
+            ("eu-central-1", ID, Some(ID), Kin::Same),
+            ("eu-central-1", "alias/k", Some("another"), Kin::Other),
+            ("eu-central-1", "alias/k", None, Kin::Perhaps),
+            ("us-east-1", ID, Some(ID), Kin::Other),
+            ("us-east-1", "mrk-1", Some("mrk-1"), Kin::Perhaps),
+        ] {
+            assert_eq!(
+                of_other(&here, Some(ID), aws("other", region, key, id)),
+                expected,
+                "{region} {key} {id:?}"
+            );
+        }
+        let google = |name: &str, key: &str| {
+            let mut profile = profile(name, "i", ID, None);
+            profile.spec.key_protect = None;
+            profile.spec.google = Some(serde_json::from_value(json!({"key": key})).unwrap());
+            profile
+        };
+        assert_eq!(of_other(&google("main", "k"), None, google("other", "k")), Kin::Same);
+        assert_eq!(of_other(&google("main", "k"), None, google("other", "l")), Kin::Other);
+        let another_vendors = aws("other", "eu-central-1", "k", None);
+        assert_eq!(of_other(&google("main", "k"), None, another_vendors), Kin::Other);
         let by_alias = profile("main", "i", "alias", None);
         assert_eq!(of_other(&by_alias, None, other("i", ID, None)), Kin::Perhaps);
         assert_eq!(of_other(&by_alias, Some(ID), other("i", ID, None)), Kin::Same);

@@ -213,7 +213,7 @@ fn failed(change: Change, problem: &ProfileProblem, retry: Option<Timestamp>) ->
 impl Plan {
     fn of(profile: &KmsProfile, status: &KmsProfileStatus, now: Timestamp) -> Option<Self> {
         let rotation = profile.spec.rotation.as_ref().filter(|rotation| rotation.managed)?;
-        let has_policy = profile.spec.key_protect.is_some() || profile.spec.transit.is_some();
+        let has_policy = profile.spec.pkcs11.is_none();
         let by = rotation.by.unwrap_or(if has_policy { RotatedBy::Kms } else { RotatedBy::Operator });
         let said = find(&status.conditions, types::ROTATION_MANAGED);
         let before = status.rotation.as_ref();

@@ -16,6 +16,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
+use api::connection;
 use api::{KmsProfile, StorageBinding};
 use contract::names::{
     CHECK_IN_PORT, INJECTED_ANNOTATION, PROTECTED_LABEL, REWRAP_LABEL, SIDECAR_CPU_ANNOTATION,
@@ -322,11 +323,11 @@ fn set(metadata: &mut Value, field: &'static str, key: &str, value: &str) -> Res
 fn with_ports(had: &str, profiles: &[&KmsProfile]) -> String {
     let mut ports: Vec<String> =
         had.split(',').map(str::trim).filter(|port| !port.is_empty()).map(str::to_owned).collect();
-    let urls = profiles.iter().flat_map(|profile| {
-        let key_protect = profile.spec.key_protect.iter().flat_map(|kms| [&kms.endpoint, &kms.iam_endpoint]);
-        key_protect.chain(profile.spec.transit.iter().map(|kms| &kms.endpoint))
-    });
-    for port in std::iter::once(CHECK_IN_PORT.to_string()).chain(urls.map(|url| port(url))) {
+    let providers = profiles.iter().filter_map(|profile| connection::provider(&profile.spec));
+    let called = providers.flat_map(|provider| provider.endpoints()).map(|one| one.url);
+    let proxies = profiles.iter().filter_map(|profile| profile.spec.proxy.clone());
+    let ports_of_kms = called.chain(proxies).map(|url| port(&url));
+    for port in std::iter::once(CHECK_IN_PORT.to_string()).chain(ports_of_kms) {
         if !ports.contains(&port) {
             ports.push(port);
         }

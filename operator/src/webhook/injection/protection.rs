@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::binding::{ProfileReference, SuspensionMode};
+use api::connection;
 use api::{EncryptedVolume, KmsProfile, StorageBinding};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -166,13 +167,11 @@ fn usable_profile<'a>(
     }
     if home != facts.namespace && profile.spec.credentials.data.audience().is_none() {
         let problem = "authenticates with a Secret, and a Secret is never copied into another namespace: it needs a \
-                       trustedProfile or kubernetes as data credential";
+                       data credential that is a service account token";
         return Err(refuse(problem.into()));
     }
-    if profile.spec.key_protect.is_none() && profile.spec.transit.is_none() {
-        return Err(refuse(
-            "names a provider that this version does not support: use keyProtect or transit".into(),
-        ));
+    if connection::provider(&profile.spec).is_none() {
+        return Err(refuse("names no provider that this version supports".into()));
     }
     match profile_use::problem(profile) {
         Some(problem) => Err(refuse(problem)),

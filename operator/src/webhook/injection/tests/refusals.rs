@@ -57,7 +57,7 @@ fn a_profile_that_cannot_be_used_is_named_with_what_to_do() {
     let says = |refusal: Refusal, text: &str| assert!(refusal.to_string().contains(text), "{refusal}");
     says(refusal(|_, facts| facts.profiles.clear()), "KmsProfile shop/main, which does not exist");
     says(refusal(|_, facts| profile(facts, |p| p.status = None)), "has not been looked at yet");
-    says(refusal(|_, facts| profile(facts, |p| p.spec.key_protect = None)), "does not support");
+    says(refusal(|_, facts| profile(facts, |p| p.spec.key_protect = None)), "names no provider that");
     let foreign = |allowed: Vec<String>| {
         refusal(move |_, facts| {
             profile(facts, |profile| {
