@@ -17,7 +17,7 @@ use kms::{
 use serde_json::Value;
 
 use crate::bench::{Bench, Caller, Trouble};
-use crate::relay::{Dialect, Relay};
+use crate::relay::{Dialect, Relay, request_line};
 use crate::subjects::{AZURE, Subject};
 
 /// The tenant.
@@ -87,8 +87,8 @@ fn keys(product: Product) -> Vec<SeedKey> {
     seeds.map(seed).collect()
 }
 
-fn op(line: &str) -> Option<Op> {
-    let (method, target) = line.split_once(" /")?;
+fn op(head: &str) -> Option<Op> {
+    let (method, target) = request_line(head)?.split_once(" /")?;
     let parts: Vec<&str> = target.split('?').next()?.split('/').collect();
     match (method, parts.as_slice()) {
         ("POST", [_, "oauth2", "v2.0", "token"]) => Some(Op::Authenticate),

@@ -18,7 +18,7 @@ use kms::{
 
 use crate::bench::{Bench, Caller, Trouble};
 use crate::checks::CTX;
-use crate::relay::{Dialect, Relay};
+use crate::relay::{Dialect, Relay, request_line};
 use crate::subjects::{GOOGLE, Subject};
 
 const RING: &str = "projects/example/locations/europe-west3/keyRings/storage";
@@ -86,8 +86,8 @@ fn world() -> World {
     world
 }
 
-fn op(line: &str) -> Option<Op> {
-    let (method, path) = line.split_once(' ')?;
+fn op(head: &str) -> Option<Op> {
+    let (method, path) = request_line(head)?.split_once(' ')?;
     let path = path.split('?').next()?;
     let last = path.rsplit('/').next()?;
     match (method, last.split_once(':').map(|(_, verb)| verb)) {

@@ -26,6 +26,11 @@ pub(crate) struct Dialect {
     pub(crate) throttled: (&'static str, &'static str),
 }
 
+/// Method and target of a request.
+pub(crate) fn request_line(head: &str) -> Option<&str> {
+    Some(head.lines().next()?.trim_end_matches(" HTTP/1.1"))
+}
+
 struct State {
     dialect: Dialect,
     service: SocketAddr,

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use crate::bench::{Bench, Caller, Trouble};
 use crate::checks::CTX;
-use crate::relay::{Dialect, Relay};
+use crate::relay::{Dialect, Relay, request_line};
 use crate::subjects::{OPENBAO, Subject};
 
 pub use server::Server;
@@ -79,8 +79,7 @@ fn policy(role: &str) -> String {
 }
 
 fn op(head: &str) -> Option<Op> {
-    let line = head.lines().next()?.trim_end_matches(" HTTP/1.1");
-    let (method, path) = line.split_once(" /v1/")?;
+    let (method, path) = request_line(head)?.split_once(" /v1/")?;
     let parts: Vec<&str> = path.split('/').collect();
     match (method, parts.as_slice()) {
         (_, ["auth", ..]) => Some(Op::Authenticate),
