@@ -11,11 +11,13 @@ Exit status: 0 when every step holds, 1 at the first that does not.
 import argparse
 import json
 import os
-import sys
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
+import steps
+from steps import Mismatch, expect, expect_true
 
 REGION = "eu-central-1"
 CONTEXT = {"cofferdam-context": "a-hash", "other": "text with spaces, und Umlaute: äöü"}
@@ -28,20 +30,6 @@ COMMON = {
     "UnrecognizedClientException",
     "ValidationException",
 }
-
-
-class Mismatch(Exception):
-    """The server did something else than a step expects."""
-
-
-def expect(actual, wanted, what):
-    if actual != wanted:
-        raise Mismatch(f"{what}: expected {wanted!r}, got {actual!r}")
-
-
-def expect_true(condition, what):
-    if not condition:
-        raise Mismatch(what)
 
 
 def fields_of(shape, value, path):
@@ -295,7 +283,7 @@ def main():
     parser.add_argument("--other", required=True)
     given = parser.parse_args()
     run = Run(given.url, given.key, given.other)
-    steps = [
+    all_steps = [
         run.a_key_is_made_and_described,
         run.a_data_key_is_generated_and_decrypted,
         run.encrypt_says_nothing_of_the_material,
@@ -312,16 +300,8 @@ def main():
         run.a_credentials_file_is_the_one_that_we_write,
         run.a_role_is_taken_with_a_token,
     ]
-    for step in steps:
-        try:
-            step()
-        except (Mismatch, ClientError) as error:
-            print(f"{step.__name__}: {error}")
-            return 1
-        print(f"{step.__name__}: holds")
-    print(f"{len(steps)} steps hold")
-    return 0
+    steps.run(all_steps)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

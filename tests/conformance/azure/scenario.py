@@ -9,7 +9,6 @@ Exit status: 0 when every step holds, 1 at the first that does not.
 import argparse
 import datetime
 import os
-import sys
 
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.identity import ClientSecretCredential, WorkloadIdentityCredential
@@ -22,24 +21,13 @@ from azure.keyvault.keys import (
 )
 from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
 
+import steps
+from steps import Mismatch, expect, expect_true
+
 NAME = "scenario"
 SECRET_KEY = bytes(range(0xE0, 0x100))
 RSA = KeyWrapAlgorithm.rsa_oaep_256
 AES = KeyWrapAlgorithm.aes_256
-
-
-class Mismatch(Exception):
-    """The service did something else than a step expects."""
-
-
-def expect(actual, wanted, what):
-    if actual != wanted:
-        raise Mismatch(f"{what}: expected {wanted!r}, got {actual!r}")
-
-
-def expect_true(condition, what):
-    if not condition:
-        raise Mismatch(what)
 
 
 def refused(error_type, status, codes, call, *args, **kwargs):
@@ -259,17 +247,8 @@ def main():
     for name in ("vault", "hsm", "tenant", "token", "wrong-token"):
         parser.add_argument(f"--{name}", required=True)
     run = Run(parser.parse_args())
-    for step in STEPS:
-        name = step.__name__.replace("_", " ")
-        try:
-            step(run)
-        except (Mismatch, HttpResponseError) as error:
-            print(f"FAILED: {name}: {error}", file=sys.stderr)
-            return 1
-        print(f"ok: {name}")
-    print(f"{len(STEPS)} steps hold")
-    return 0
+    steps.run([getattr(run, step.__name__) for step in STEPS])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

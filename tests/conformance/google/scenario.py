@@ -11,7 +11,6 @@ import argparse
 import datetime
 import json
 import pathlib
-import sys
 
 import google.auth.exceptions
 import requests
@@ -22,22 +21,11 @@ from google.cloud import kms_v1
 from google.cloud.kms_v1.services.key_management_service.transports import KeyManagementServiceRestTransport
 from google.oauth2 import service_account
 
+import steps
+from steps import Mismatch, expect, expect_true
+
 SCOPE = "https://www.googleapis.com/auth/cloudkms"
 State = kms_v1.CryptoKeyVersion.CryptoKeyVersionState
-
-
-class Mismatch(Exception):
-    """The server did something else than a step expects."""
-
-
-def expect(actual, wanted, what):
-    if actual != wanted:
-        raise Mismatch(f"{what}: expected {wanted!r}, got {actual!r}")
-
-
-def expect_true(condition, what):
-    if not condition:
-        raise Mismatch(what)
 
 
 def no_token(call, what):
@@ -347,19 +335,8 @@ def main():
     parser.add_argument("--account", required=True, help="the service account that its subject may speak for")
     parser.add_argument("--files", required=True, help="folder with the key files and the tokens")
     run = Run(parser.parse_args())
-    for step in STEPS:
-        name = step.__name__.replace("_", " ")
-        try:
-            step(run)
-        except Exception as error:
-            print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
-            raise
-        print(f"ok    {name}", flush=True)
-    print(f"{len(STEPS)} steps hold")
+    steps.run([getattr(run, step.__name__) for step in STEPS])
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Mismatch:
-        sys.exit(1)
+    main()

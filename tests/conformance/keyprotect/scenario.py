@@ -11,7 +11,6 @@ import argparse
 import base64
 import json
 import os
-import sys
 import uuid
 
 import requests
@@ -22,22 +21,11 @@ from ibm_cloud_sdk_core import ApiException
 from ibm_cloud_sdk_core.authenticators import ContainerAuthenticator, IAMAuthenticator
 from keyprotect import ibm_key_protect_api_v2 as api
 
+import steps
+from steps import Mismatch, expect, expect_true
+
 KEY_TYPE = "application/vnd.ibm.kms.key+json"
 POLICY_TYPE = "application/vnd.ibm.kms.policy+json"
-
-
-class Mismatch(Exception):
-    """The server did something else than a step expects."""
-
-
-def expect(actual, wanted, what):
-    if actual != wanted:
-        raise Mismatch(f"{what}: expected {wanted!r}, got {actual!r}")
-
-
-def expect_true(condition, what):
-    if not condition:
-        raise Mismatch(what)
 
 
 def b64(raw):
@@ -413,19 +401,8 @@ def main():
     parser.add_argument("--instance", required=True, help="GUID of the service instance")
     parser.add_argument("--service-account-token", required=True, help="file with a token for the profile `pods`")
     run = Run(parser.parse_args())
-    for step in STEPS:
-        name = step.__name__.replace("_", " ")
-        try:
-            step(run)
-        except Exception as error:
-            print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
-            raise
-        print(f"ok    {name}", flush=True)
-    print(f"{len(STEPS)} steps hold")
+    steps.run([getattr(run, step.__name__) for step in STEPS])
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Mismatch:
-        sys.exit(1)
+    main()

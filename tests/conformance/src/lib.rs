@@ -69,6 +69,8 @@ pub fn scenario(vendor: &str, temporary: &str, steps: usize, configure: impl FnO
     let mut command = Command::new(python(vendor, temporary));
     command.arg(folder(vendor).join("scenario.py"));
     configure(&mut command);
+    // Scenarios share `steps.py`; the sources are no place for what Python compiles.
+    command.env("PYTHONPATH", folder(".")).env("PYTHONDONTWRITEBYTECODE", "1");
     let out = command.output().unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     println!("{text}");
