@@ -72,6 +72,13 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// An answer that never came from anywhere, for tests of what is made of one.
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, kind: &str, body: &str) -> Self {
+        let (content_type, body) = (Some(kind.into()), Zeroizing::new(body.as_bytes().to_vec()));
+        Self { status, content_type, retry_after: None, date: None, body }
+    }
+
     /// The content type is JSON of any vendor.
     pub(crate) fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|kind| {

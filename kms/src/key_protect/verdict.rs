@@ -151,26 +151,15 @@ pub(super) fn is_code(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeroize::Zeroizing;
 
     const ERROR_JSON: &str = "application/vnd.ibm.kms.error+json";
-
-    fn reply(status: u16, kind: &str, body: &str) -> Reply {
-        Reply {
-            status,
-            content_type: Some(kind.into()),
-            retry_after: None,
-            date: None,
-            body: Zeroizing::new(body.as_bytes().to_vec()),
-        }
-    }
 
     fn vendor(status: u16, code: &str) -> Reply {
         let body = format!(
             r#"{{"metadata":{{"collectionType":"{ERROR_JSON}","collectionTotal":1}},
                 "resources":[{{"errorMsg":"x: y","reasons":[{{"code":"{code}","message":"m","status":{status}}}]}}]}}"#
         );
-        reply(status, ERROR_JSON, &body)
+        Reply::of(status, ERROR_JSON, &body)
     }
 
     fn verdict(op: Op, reply: &Reply) -> Verdict {
@@ -220,7 +209,7 @@ mod tests {
     #[test]
     fn a_deleted_key_is_known_without_a_reason_code() {
         let body = r#"{"resources":[{"errorMsg":"Gone: The key is gone"}]}"#;
-        let gone = reply(410, "application/json", body);
+        let gone = Reply::of(410, "application/json", body);
         let expected = Verdict::Failed(ErrorKind::KeyDestroyed { recoverable_until: None });
         assert_eq!(verdict(Op::Unwrap, &gone), expected);
     }
@@ -237,7 +226,7 @@ mod tests {
         ];
         for status in (300..=499).chain(501..=599) {
             for (kind, body) in bodies {
-                let reply = reply(status, kind, body);
+                let reply = Reply::of(status, kind, body);
                 let failed = match verdict(Op::Unwrap, &reply) {
                     Verdict::Token => denied_for_good(&reply),
                     Verdict::Failed(failed) => failed,
@@ -256,7 +245,7 @@ mod tests {
             let body = format!(
                 r#"{{"resources":[{{"errorMsg":"x","reasons":[{{"code":"INVALID_FIELD_ERR","target":{{"name":"{name}"}}}}]}}]}}"#
             );
-            reply(400, ERROR_JSON, &body)
+            Reply::of(400, ERROR_JSON, &body)
         };
         assert_eq!(verdict(Op::Rewrap, &field("ciphertext")), Verdict::Failed(ErrorKind::CiphertextInvalid));
         assert_eq!(verdict(Op::Rewrap, &field("aad")), Verdict::Failed(ErrorKind::Invalid));
@@ -266,6 +255,6 @@ mod tests {
     #[test]
     fn a_code_that_is_no_code_is_not_carried_into_logs() {
         let body = r#"{"resources":[{"errorMsg":"x","reasons":[{"code":"evil\nline"}]}]}"#;
-        assert_eq!(judge(Op::Wrap, &reply(400, ERROR_JSON, body)).code, None);
+        assert_eq!(judge(Op::Wrap, &Reply::of(400, ERROR_JSON, body)).code, None);
     }
 }

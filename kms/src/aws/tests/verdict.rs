@@ -1,25 +1,13 @@
 //! The vendor's table of errors, row by row, and what is no row of it.
 
-use zeroize::Zeroizing;
-
 use super::*;
 use crate::call::Op;
 use crate::error::KmsError;
 
 const JSON: &str = "application/x-amz-json-1.1";
 
-fn reply(status: u16, kind: &str, body: &str) -> Reply {
-    Reply {
-        status,
-        content_type: Some(kind.into()),
-        retry_after: None,
-        date: None,
-        body: Zeroizing::new(body.as_bytes().to_vec()),
-    }
-}
-
 fn vendor(status: u16, code: &str, message: &str) -> Reply {
-    reply(status, JSON, &serde_json::json!({"__type": code, "message": message}).to_string())
+    Reply::of(status, JSON, &serde_json::json!({"__type": code, "message": message}).to_string())
 }
 
 #[test]
@@ -78,7 +66,7 @@ fn no_status_is_a_refusal_without_the_vendors_own_body() {
     ];
     for status in 300..=599 {
         for (kind, body) in bodies {
-            let Verdict::Failed(failed) = judge(&reply(status, kind, body)).verdict else {
+            let Verdict::Failed(failed) = judge(&Reply::of(status, kind, body)).verdict else {
                 unreachable!("{status} {body}")
             };
             let error = KmsError::new(failed, "aws", Op::Unwrap);

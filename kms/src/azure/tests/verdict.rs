@@ -1,29 +1,17 @@
 //! The table of answers, row by row.
 
-use zeroize::Zeroizing;
-
 use super::*;
 use crate::call::Op;
 use crate::error::KmsError;
 
 const JSON: &str = "application/json";
 
-fn reply(status: u16, kind: &str, body: &str) -> Reply {
-    Reply {
-        status,
-        content_type: Some(kind.into()),
-        retry_after: None,
-        date: None,
-        body: Zeroizing::new(body.as_bytes().to_vec()),
-    }
-}
-
 fn vendor(status: u16, code: &str, inner: Option<&str>) -> Reply {
     let mut error = serde_json::json!({"code": code, "message": "m"});
     if let Some(inner) = inner {
         error["innererror"] = serde_json::json!({"code": inner});
     }
-    reply(status, JSON, &serde_json::json!({"error": error}).to_string())
+    Reply::of(status, JSON, &serde_json::json!({"error": error}).to_string())
 }
 
 #[test]
@@ -72,7 +60,7 @@ fn every_answer_has_its_meaning() {
     let wrapping = judge(Carried::Other, &vendor(400, "BadParameter", None));
     let code = Some("BadParameter".to_owned());
     assert_eq!(wrapping, Verdict::Failed(Failed { kind: E::Invalid, code }), "no blob was sent");
-    assert_eq!(judge(Carried::Blob, &reply(200, JSON, "")), Verdict::Success);
+    assert_eq!(judge(Carried::Blob, &Reply::of(200, JSON, "")), Verdict::Success);
 }
 
 #[test]
@@ -87,7 +75,7 @@ fn no_status_is_a_refusal_without_the_vendors_own_body() {
     ];
     for status in 300..=599 {
         for (kind, body) in bodies {
-            let Verdict::Failed(Failed { kind, .. }) = judge(Carried::Blob, &reply(status, kind, body))
+            let Verdict::Failed(Failed { kind, .. }) = judge(Carried::Blob, &Reply::of(status, kind, body))
             else {
                 unreachable!("{status} {body}")
             };

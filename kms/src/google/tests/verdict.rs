@@ -1,7 +1,6 @@
 //! The table of answers, row by row.
 
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::call::Op;
@@ -9,19 +8,9 @@ use crate::error::KmsError;
 
 const JSON: &str = "application/json";
 
-fn reply(status: u16, kind: &str, body: &str) -> Reply {
-    Reply {
-        status,
-        content_type: Some(kind.into()),
-        retry_after: None,
-        date: None,
-        body: Zeroizing::new(body.as_bytes().to_vec()),
-    }
-}
-
 fn vendor(status: u16, word: &str, message: &str, details: &Value) -> Reply {
     let error = json!({"code": status, "message": message, "status": word, "details": details});
-    reply(status, JSON, &json!({"error": error}).to_string())
+    Reply::of(status, JSON, &json!({"error": error}).to_string())
 }
 
 fn plain(status: u16, word: &str) -> Reply {
@@ -107,7 +96,7 @@ fn no_status_is_a_refusal_without_the_vendors_own_body() {
             if kind == JSON && status == 404 && body.ends_with("}}") && body.contains("404") {
                 continue;
             }
-            let verdict = judge(true, &reply(status, kind, body)).verdict;
+            let verdict = judge(true, &Reply::of(status, kind, body)).verdict;
             let Verdict::Failed(kind) = verdict else { unreachable!("{status} {body}: {verdict:?}") };
             let error = KmsError::new(kind, "google", Op::Unwrap);
             assert!(error.is_outage() && !error.is_refusal(), "{status} {body}: {error}");
@@ -117,7 +106,7 @@ fn no_status_is_a_refusal_without_the_vendors_own_body() {
 
 #[test]
 fn a_login_is_rejected_in_the_services_own_words_only() {
-    let oauth = |status, error: &str| reply(status, JSON, &json!({"error": error}).to_string());
+    let oauth = |status, error: &str| Reply::of(status, JSON, &json!({"error": error}).to_string());
     for rejected in [
         oauth(400, "invalid_grant"),
         oauth(401, "unauthorized_client"),
@@ -132,16 +121,16 @@ fn a_login_is_rejected_in_the_services_own_words_only() {
         assert!(code.is_some());
     }
     for other in [
-        reply(403, "text/html", "<html>"),
-        reply(400, JSON, "{}"),
-        reply(302, JSON, r#"{"error":"invalid_grant"}"#),
+        Reply::of(403, "text/html", "<html>"),
+        Reply::of(400, JSON, "{}"),
+        Reply::of(302, JSON, r#"{"error":"invalid_grant"}"#),
         oauth(400, "temporarily_unavailable"),
         oauth(500, "invalid_grant"),
         oauth(503, "server_error"),
         oauth(429, "rate_limit_exceeded"),
         plain(409, "ABORTED"),
         plain(503, "UNAVAILABLE"),
-        reply(200, JSON, "{}"),
+        Reply::of(200, JSON, "{}"),
     ] {
         let error = KmsError::new(judge_login(&other).0, "google", Op::Authenticate);
         assert!(error.is_outage(), "{error}");

@@ -1,24 +1,12 @@
 //! The table of answers, row by row.
 
-use zeroize::Zeroizing;
-
 use super::*;
 use crate::error::KmsError;
 
 const JSON: &str = "application/json";
 
-fn reply(status: u16, kind: &str, body: &str) -> Reply {
-    Reply {
-        status,
-        content_type: Some(kind.into()),
-        retry_after: None,
-        date: None,
-        body: Zeroizing::new(body.as_bytes().to_vec()),
-    }
-}
-
 fn vendor(status: u16, says: &[&str]) -> Reply {
-    reply(status, JSON, &serde_json::json!({"errors": says}).to_string())
+    Reply::of(status, JSON, &serde_json::json!({"errors": says}).to_string())
 }
 
 #[test]
@@ -72,7 +60,7 @@ fn no_status_is_a_refusal_without_the_vendors_own_body() {
     ];
     for status in (300..=499).chain(502..=599) {
         for (kind, body) in bodies {
-            let Verdict::Failed(kind) = judge(Op::Unwrap, &reply(status, kind, body)) else {
+            let Verdict::Failed(kind) = judge(Op::Unwrap, &Reply::of(status, kind, body)) else {
                 unreachable!("{status} {body}")
             };
             let error = KmsError::new(kind, "transit", Op::Unwrap);
@@ -92,11 +80,11 @@ fn a_login_is_rejected_in_the_servers_own_words_only() {
         assert_eq!(judge_login(&vendor(status, &[says])), ErrorKind::CredentialRejected, "{status} {says}");
     }
     for other in [
-        reply(403, "text/html", "<html>"),
-        reply(400, JSON, "{}"),
+        Reply::of(403, "text/html", "<html>"),
+        Reply::of(400, JSON, "{}"),
         vendor(503, &["Vault is sealed"]),
         vendor(500, &["internal error"]),
-        reply(200, JSON, "{}"),
+        Reply::of(200, JSON, "{}"),
     ] {
         let error = KmsError::new(judge_login(&other), "transit", Op::Authenticate);
         assert!(error.is_outage(), "{error}");
