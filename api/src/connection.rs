@@ -89,30 +89,29 @@ pub fn secret(credential: &profile::Credential) -> Option<(&str, &'static str)> 
 
 /// A credential for a program that finds its Secret or token in `directory`; `None`: nothing is declared.
 pub fn in_directory(credential: &profile::Credential, directory: &str) -> Option<Credential> {
-    let token = || format!("{directory}/{IDENTITY_TOKEN}");
-    identity(credential, token).or_else(|| of_secret(credential, directory))
+    identity(credential, format!("{directory}/{IDENTITY_TOKEN}")).or_else(|| of_secret(credential, directory))
 }
 
 /// A credential that is a service account token.
-fn identity(credential: &profile::Credential, token: impl Fn() -> String) -> Option<Credential> {
+fn identity(credential: &profile::Credential, token_path: String) -> Option<Credential> {
     if let Some(role) = &credential.aws_web_identity {
-        return Some(Credential::AwsWebIdentity { role_arn: role.role_arn.clone(), token_path: token() });
+        return Some(Credential::AwsWebIdentity { role_arn: role.role_arn.clone(), token_path });
     }
     if let Some(application) = &credential.azure_federated {
         let (tenant_id, client_id) = (application.tenant_id.clone(), application.client_id.clone());
-        return Some(Credential::AzureFederated { tenant_id, client_id, token_path: token() });
+        return Some(Credential::AzureFederated { tenant_id, client_id, token_path });
     }
     if let Some(pool) = &credential.google_workload_identity {
         let audience = format!("//iam.googleapis.com/{}", pool.provider);
         let service_account = pool.service_account.clone();
-        return Some(Credential::GoogleWorkloadIdentity { audience, service_account, token_path: token() });
+        return Some(Credential::GoogleWorkloadIdentity { audience, service_account, token_path });
     }
     if let Some(role) = &credential.kubernetes {
         let (mount, role) = (role.mount.clone(), role.role.clone());
-        return Some(Credential::Kubernetes { mount, role, token_path: token() });
+        return Some(Credential::Kubernetes { mount, role, token_path });
     }
     let trusted = credential.trusted_profile.as_ref()?;
-    Some(Credential::TrustedProfile { profile_id: trusted.id.clone(), token_path: token() })
+    Some(Credential::TrustedProfile { profile_id: trusted.id.clone(), token_path })
 }
 
 /// A credential whose Secret lies in `directory`.
@@ -132,7 +131,9 @@ fn of_secret(credential: &profile::Credential, directory: &str) -> Option<Creden
         GOOGLE_KEY_SECRET_KEY => Credential::GoogleKeyFile { path },
         PIN_SECRET_KEY => Credential::PinFile { path },
         TOKEN_SECRET_KEY => Credential::TokenFile { path },
-        _ => Credential::ApiKeyFile { path },
+        API_KEY_SECRET_KEY => Credential::ApiKeyFile { path },
+        // A key without a credential of its own here is none, rather than another vendor's.
+        _ => return None,
     })
 }
 
